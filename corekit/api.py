@@ -1,0 +1,274 @@
+"""The contracts that plugins implement, and the records that cross them.
+
+Rules
+- Contracts are coarse. Consensus and storage are crossed once a batch, authentication once an `auth` packet and
+  once for an ACL entry that is not `world:anyone`, transport once a connection. None is crossed once a field.
+- Everything here except `Storage.sync`, `Storage.open`, `Storage.close` and `Transport` is called on the event
+  loop and must not block. `Storage.sync` runs in the disk worker thread.
+- Paths inside the server are UTF-8 `bytes`, transactions ("entries") are `bytes` in ZooKeeper's own encoding
+  (TxnHeader, record, optional digest), encoded once and handed on unchanged.
+- A zxid is an int: epoch << 32 | counter.
+
+Not here: how plugins are found (`plugins.py`) and the hooks that make these objects (`hooks.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from corekit.limits import API_VERSION as API_VERSION
+
+
+# ------------------------------------------------------------------------------------------ storage
+@dataclass(slots=True)
+class Recovery:
+    """What a storage found when it was opened.
+
+    Attributes:
+        accepted_epoch, current_epoch: as last made durable; 0 in a new directory.
+        state_zxid: the state returned by `Storage.read_state` contains every entry up to here, none above.
+        last_zxid: of the last entry in the log, or `state_zxid` when the log holds nothing above it.
+        fresh: the directory held no data at all.
+        damage: why the log may have lost acknowledged entries, or None. A damaged server must not serve,
+            vote or acknowledge until it has fully synchronised from others.
+    """
+
+    accepted_epoch: int = 0
+    current_epoch: int = 0
+    state_zxid: int = 0
+    last_zxid: int = 0
+    fresh: bool = True
+    damage: str | None = None
+
+
+@dataclass(slots=True)
+class DiskUsage:
+    """Bytes used by the log and the state, bytes free on their file system (-1: unknown)."""
+
+    log_bytes: int = 0
+    state_bytes: int = 0
+    free_bytes: int = -1
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Durable home of one server: log, epochs, and a key-value image of the state.
+
+    Thread rules: `open`, `sync`, `close`, `purge` and `read_state` may block and are called in a worker thread,
+    never two of them at once. Every other method is called on the event loop, possibly while `sync` runs, and
+    must return in well under a millisecond.
+
+    Durability: what any call before `sync` staged is durable when that `sync` returns, all of it. What was not
+    synced may be lost in a crash, but only from the end: the calls are durable as a prefix of their order.
+    Each call is atomic. A failed write or sync raises `StorageError`, and so does every call after it.
+    """
+
+    def open(self) -> Recovery:
+        """Lock the directory, recover, and say what is there.
+
+        Raises:
+            DataDirError: the directory is locked by another process, or belongs to something else.
+            DamagedError: nothing can be served from it, not even as a learner.
+        """
+
+    def append(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
+        """Stage entries at the end of the log. Their zxids rise; the first and last are given."""
+
+    def save_epochs(self, accepted: int, current: int) -> None:
+        """Stage both epochs, in order with the entries."""
+
+    def truncate(self, zxid: int) -> None:
+        """Stage the removal of every entry above `zxid`, and of the state if it is above (see `state_zxid`)."""
+
+    def write_state(self, zxid: int, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
+        """Stage one step of the state: after it, the image is that of `zxid`. All of it or none."""
+
+    def begin_state(self) -> None:
+        """Start receiving a whole new state (a snapshot from a leader), beside the present one."""
+
+    def stage_state(self, puts: Iterable[tuple[bytes, bytes]]) -> None:
+        """A chunk of the new state."""
+
+    def commit_state(self, zxid: int) -> None:
+        """Stage the switch: the staged state replaces the present one and the whole log, as of `zxid`."""
+
+    def sync(self) -> None:
+        """Make everything staged so far durable. Worker thread."""
+
+    def read_log(self, after_zxid: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Entries above `after_zxid` in order, up to about `max_bytes`, at least one if there is one.
+
+        Returns an empty list at the end. Entries staged but not yet synced are included.
+
+        Raises:
+            LookupError: entries above `after_zxid` have been purged.
+        """
+
+    def read_state(self) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs of the state in key order, as of `state_zxid`. Used at start-up and by tools."""
+
+    def first_zxid(self) -> int:
+        """The smallest zxid still in the log, or 0 if the log is empty."""
+
+    def purge(self, upto_zxid: int) -> None:
+        """Drop log entries up to and including `upto_zxid`, never one above the durable state. Worker thread."""
+
+    def usage(self) -> DiskUsage:
+        """Bytes used and free. Cheap: may be a few seconds old."""
+
+    def close(self) -> None:
+        """Sync, release the lock. Worker thread. Idempotent."""
+
+
+# ------------------------------------------------------------------------------------- authentication
+Identity = tuple[str, str]  # (scheme, id), as in ZooKeeper's Id record
+
+
+@dataclass(slots=True)
+class Peer:
+    """Who is at the other end of a connection, as its transport tells it.
+
+    Attributes:
+        address: text of the network address without port ("127.0.0.1", "::1", "unix").
+        port: TCP port, 0 if there is none.
+        tls: the connection is encrypted.
+        identities: identities proved by the transport itself (client certificate, socket credentials).
+    """
+
+    address: str
+    port: int = 0
+    tls: bool = False
+    identities: tuple[Identity, ...] = ()
+
+
+@runtime_checkable
+class AuthScheme(Protocol):
+    """One authentication scheme, such as `digest`.
+
+    Attributes:
+        name: the scheme's name in ACLs.
+        authenticated: identities of this scheme stand for somebody (so the ACL scheme `auth` expands to them).
+    """
+
+    name: str
+    authenticated: bool
+
+    def authenticate(self, data: bytes, peer: Peer) -> Sequence[Identity] | None:
+        """Identities proved by the data of an `auth` packet, or None if it proves nothing."""
+
+    def on_connect(self, peer: Peer) -> Sequence[Identity]:
+        """Identities that a new connection has by itself (the `ip` scheme); usually none."""
+
+    def valid(self, acl_id: str) -> bool:
+        """Whether `acl_id` is well-formed in an ACL of this scheme."""
+
+    def matches(self, identity: str, acl_id: str) -> bool:
+        """Whether an identity of this scheme is covered by an ACL entry's id."""
+
+
+# ------------------------------------------------------------------------------------------ consensus
+@dataclass(slots=True)
+class ConsensusStatus:
+    """What `stat`, `srvr`, `mntr` and the admin port say of the ensemble.
+
+    Attributes:
+        mode: ZooKeeper's word: standalone, leader, follower, observer, read-only; or `looking`.
+        epoch: current epoch.
+        leader: sid of the leader, or None.
+        details: further `mntr` lines by key without the prefix `zk_`.
+    """
+
+    mode: str
+    epoch: int = 0
+    leader: int | None = None
+    details: dict[str, int | float | str] = field(default_factory=dict)
+
+
+class ConsensusHost(Protocol):
+    """What the kernel offers to a consensus plugin. All calls are synchronous and on the event loop."""
+
+    def persist(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
+        """Log entries; `Consensus.persisted(zxid)` follows once they are durable, in order."""
+
+    def committed(self, upto_zxid: int) -> None:
+        """Every persisted entry up to here is decided: apply, answer, fire watches."""
+
+    def serve(self, mode: str, next_zxid: int) -> None:
+        """Begin to serve clients. A leader prepares its first transaction as `next_zxid`."""
+
+    def suspend(self, why: str) -> None:
+        """Stop serving: close client connections, forget proposals that are not committed."""
+
+
+@runtime_checkable
+class Consensus(Protocol):
+    """Puts entries into one order that survives failures. Pure: no I/O, time is an argument (milliseconds)."""
+
+    def start(self, host: ConsensusHost, recovery: Recovery, now_ms: int) -> None:
+        """Called once after recovery, before any other method."""
+
+    def propose(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
+        """Order these entries. Only called while serving as leader; zxids are consecutive."""
+
+    def persisted(self, upto_zxid: int) -> None:
+        """Everything handed to `ConsensusHost.persist` up to here is durable."""
+
+    def tick(self, now_ms: int) -> None:
+        """Time passes; called about every 50 ms or sooner."""
+
+    def status(self) -> ConsensusStatus:
+        """For people and monitoring."""
+
+
+# ------------------------------------------------------------------------------------------ transport
+@runtime_checkable
+class Transport(Protocol):
+    """Opens listeners for clients (and, for ensembles, links between servers).
+
+    `listen` returns trio listeners; the kernel accepts and owns the connections. A transport whose streams are
+    plain non-blocking sockets gets the fast selector path, any other trio stream works as well.
+    """
+
+    async def listen(self, address: str, port: int, *, tls: Any | None = None, backlog: int = -1) -> Sequence[Any]:
+        """Listeners (trio `Listener`), already bound. `port` 0 picks a free one.
+
+        Raises:
+            UserError: the address cannot be bound; the message says why and what to do.
+        """
+
+    async def connect(self, address: str, port: int, *, tls: Any | None = None) -> Any:
+        """A trio stream to a peer."""
+
+    def peer(self, stream: Any) -> Peer:
+        """Who is at the other end of an accepted stream."""
+
+    def describe(self, listener: Any) -> str:
+        """Text for the log: where the listener listens, e.g. `0.0.0.0:2181`."""
+
+
+# ------------------------------------------------------------------------------------------- observers
+class Observer:
+    """Base class of observers: override what you want to see. Called on the event loop; must be quick.
+
+    An observer that raises is logged and unbound; it never breaks a request. Methods not overridden cost nothing.
+    """
+
+    def session_opened(self, session_id: int, timeout_ms: int, peer: Peer) -> None:
+        """A new session was committed."""
+
+    def session_closed(self, session_id: int, why: str) -> None:
+        """A session ended: `closed` by its client or `expired`."""
+
+    def committed(self, zxid: int, entry: bytes) -> None:
+        """A transaction was applied to the tree. `entry` is its ZooKeeper encoding."""
+
+    def request_failed(self, session_id: int, op: int, code: int) -> None:
+        """A write was refused with an error code."""
+
+    def connection_opened(self, peer: Peer) -> None:
+        """A client connected."""
+
+    def connection_closed(self, peer: Peer, why: str) -> None:
+        """A client's connection ended."""

@@ -1,0 +1,30 @@
+"""Every bound of the server in one place, each with what it protects.
+
+Values that a user may change are the defaults of settings in `config.py`; the others are fixed. No I/O, no imports.
+"""
+
+from __future__ import annotations
+
+# Client port
+JUTE_MAX_BUFFER = 0xFFFFF  # largest request body in bytes (ZooKeeper's jute.maxbuffer)
+CLIENT_RECV_BYTES = 256 * 1024  # one recv on a client socket
+CLIENT_OUT_BYTES_MAX = 64 * 1024 * 1024  # replies and events a client has not read; more closes it
+CLIENT_OUT_PAUSE_BYTES = 1024 * 1024  # above this its requests wait until it reads
+CLIENT_HELD_MAX = 20_000  # requests of one connection that wait behind its own writes
+GLOBAL_OUTSTANDING_LIMIT = 1000  # writes in flight before connections with work pending are paused
+MAX_CLIENT_CNXNS = 60  # connections from one address (0: no limit)
+SESSIONLESS_TIMEOUT_MS = 10_000  # a connection that has not finished its handshake
+FOUR_LETTER_BYTES_MAX = 64 * 1024 * 1024  # output of one four-letter word
+
+# Requests
+MULTI_OPS_MAX = 100_000  # operations in one multi
+ACL_ENTRIES_MAX = 10_000  # entries in one ACL
+
+# Log and state
+BATCH_ENTRIES_MAX = 4096  # entries handed to storage at once
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+STATE_STEP_NODES = 2048  # changed znodes in one background write of the state
+COMMIT_LOG_COUNT = 500  # committed entries kept in memory for followers that lag
+
+# Plugins
+API_VERSION = 1

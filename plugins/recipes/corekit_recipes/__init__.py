@@ -1,0 +1,1 @@
+"""Locks, elections, queues and the other recipes."""

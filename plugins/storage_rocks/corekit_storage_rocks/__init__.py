@@ -1,0 +1,1 @@
+"""Transaction log and state on RocksDB."""

@@ -1,0 +1,1 @@
+"""ZAB: the consensus protocol of Apache ZooKeeper, as pure state machines."""
