@@ -1,0 +1,100 @@
+"""Access control lists: interned, reference-counted, and the check itself.
+
+An ACL is a tuple of (perms, scheme, id). Key 0 is `world:anyone` with all permissions, which most znodes have and which
+costs nothing. What a scheme's ids mean is decided by its plugin (`AuthScheme`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+READ, WRITE, CREATE, DELETE, ADMIN, ALL = 1, 2, 4, 8, 16, 31
+
+AclEntry = tuple[int, str, str]
+Acl = tuple[AclEntry, ...]
+
+OPEN: Acl = ((ALL, "world", "anyone"),)
+OPEN_KEY = 0
+READ_ONLY: Acl = ((READ, "world", "anyone"),)
+
+
+class Matcher(Protocol):
+    """The part of `AuthScheme` that a check needs."""
+
+    def matches(self, identity: str, acl_id: str) -> bool:
+        """Whether the identity is covered by an ACL entry's id."""
+
+
+class AclTable:
+    """Keys for ACLs, so that a znode holds a small number instead of a list (`ReferenceCountedACLCache`)."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[int, Acl] = {OPEN_KEY: OPEN}
+        self._keys: dict[Acl, int] = {OPEN: OPEN_KEY}
+        self._uses: dict[int, int] = {}
+        self._next = 1
+
+    def key(self, acl: Acl) -> int:
+        """The key of an ACL, new if it is not known. Does not count as a use."""
+        key = self._keys.get(acl)
+        if key is None:
+            key = self._next
+            self._next += 1
+            self._keys[acl] = key
+            self._by_key[key] = acl
+            self._uses[key] = 0
+        return key
+
+    def restore(self, key: int, acl: Acl) -> None:
+        """Put back an ACL under the key it had when it was stored."""
+        self._by_key[key] = acl
+        self._keys[acl] = key
+        self._uses.setdefault(key, 0)
+        self._next = max(self._next, key + 1)
+
+    def acl(self, key: int) -> Acl:
+        """The ACL of a key."""
+        return self._by_key[key]
+
+    def use(self, key: int) -> None:
+        """A znode has this ACL now."""
+        if key:
+            self._uses[key] += 1
+
+    def release(self, key: int) -> None:
+        """A znode no longer has this ACL. It is freed by a later `sweep`: a pending create may be about to use it."""
+        if key:
+            self._uses[key] -= 1
+
+    def sweep(self) -> None:
+        """Forget ACLs that no znode has. Only while no transaction is pending."""
+        for key in [key for key, uses in self._uses.items() if not uses]:
+            del self._uses[key]
+            del self._keys[self._by_key.pop(key)]
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def items(self) -> Iterable[tuple[int, Acl]]:
+        """Every key that is in use, with its ACL."""
+        return ((key, acl) for key, acl in self._by_key.items() if key and self._uses[key])
+
+
+def allows(acl: Acl, perms: int, identities: Iterable[tuple[str, str]], schemes: Mapping[str, Matcher]) -> bool:
+    """Whether one of the identities has one of the permissions (`ZooKeeperServer.checkACL`)."""
+    for scheme, _ in identities:
+        if scheme == "super":
+            return True
+    for granted, scheme, acl_id in acl:
+        if not granted & perms:
+            continue
+        if scheme == "world" and acl_id == "anyone":
+            return True
+        matcher = schemes.get(scheme)
+        if matcher is None:
+            continue
+        for name, identity in identities:
+            if name == scheme and matcher.matches(identity, acl_id):
+                return True
+    return False

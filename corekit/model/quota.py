@@ -1,0 +1,129 @@
+"""Quotas: limits and statistics in znodes below `/zookeeper/quota`, kept by each server as it applies changes.
+
+The statistics znode is rewritten in place, without a transaction and without touching its Stat otherwise.
+Sources: ZooKeeper `Quotas`, `StatsTrack`, `DataTree.updateQuotaStat`, `ZooKeeperServer.checkQuota`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from corekit.model import paths
+from corekit.model.stat import data_of, with_quiet_data
+from corekit.model.tree import Tree
+
+_LIMITS = b"/zookeeper_limits"
+_STATS = b"/zookeeper_stats"
+_PREFIX = paths.QUOTA + b"/"
+_SEPARATORS = re.compile(r"[,;]+")
+
+# Keys that always come first, for readers older than hard limits.
+_FIRST = ("count", "bytes")
+
+
+def parse_track(data: bytes | None) -> dict[str, int]:
+    """The numbers in a limits or statistics znode; what does not parse is left out, as are unset limits (-1 or empty)."""
+    values: dict[str, int] = {}
+    for pair in _SEPARATORS.split((data or b"").decode("utf-8", "replace")):
+        parts = pair.split("=")
+        if len(parts) > 1:
+            try:
+                values[parts[0]] = int(parts[1] or -1)
+            except ValueError:
+                continue
+    return values
+
+
+def format_track(values: dict[str, int]) -> bytes:
+    """The text of a limits or statistics znode (the stray `=` before hard limits is ZooKeeper's)."""
+    text = f"count={values.get('count', -1)},bytes={values.get('bytes', -1)}"
+    others = sorted(key for key in values if key not in _FIRST)
+    if others:
+        text += "=" + "".join(f";{key}={values[key]}" for key in others)
+    return text.encode()
+
+
+class Quotas:
+    """Which paths have a quota.
+
+    Attributes:
+        limited: paths with a limits znode. Empty in most trees, which the hot path checks first.
+    """
+
+    def __init__(self) -> None:
+        self.limited: set[bytes] = set()
+
+    def above(self, path: bytes) -> bytes | None:
+        """The nearest path at or above `path` that has a quota; the root's is not kept."""
+        while path != paths.ROOT:
+            if path in self.limited:
+                return path
+            path = paths.parent(path)
+        return None
+
+    def allows(self, tree: Tree, path: bytes, more_bytes: int, more_nodes: int) -> bool:
+        """Whether a create or setData stays within the hard limits."""
+        if not self.limited:
+            return True
+        prefix = self.above(path)
+        if prefix is None:
+            return True
+        limits = parse_track(_data(tree, paths.QUOTA + prefix + _LIMITS))
+        now = parse_track(_data(tree, paths.QUOTA + prefix + _STATS))
+        for key, hard, more in (("count", "countHardLimit", more_nodes), ("bytes", "byteHardLimit", more_bytes)):
+            limit = limits.get(hard, -1)
+            if more and limit > -1 and now.get(key, -1) + more > limit:
+                return False
+        return True
+
+    def created(self, tree: Tree, path: bytes, size: int) -> None:
+        """A znode was created: count it, and take notice if it is itself part of a quota."""
+        if path.startswith(_PREFIX):
+            if path.endswith(_LIMITS):
+                self.limited.add(path[len(paths.QUOTA) : -len(_LIMITS)])
+            elif path.endswith(_STATS):
+                self._recount(tree, path[len(paths.QUOTA) : -len(_STATS)])
+        self.changed(tree, path, size, 1)
+
+    def deleted(self, tree: Tree, path: bytes, size: int) -> None:
+        """A znode was deleted."""
+        if path.startswith(_PREFIX) and path.endswith(_LIMITS):
+            self.limited.discard(path[len(paths.QUOTA) : -len(_LIMITS)])
+        self.changed(tree, path, -size, -1)
+
+    def changed(self, tree: Tree, path: bytes, more_bytes: int, more_nodes: int) -> None:
+        """Add to the statistics of the quota that covers a path, if there is one."""
+        prefix = self.above(path) if self.limited else None
+        if prefix is None:
+            return
+        where = paths.QUOTA + prefix + _STATS
+        now = parse_track(_data(tree, where))
+        now["count"] = now.get("count", -1) + more_nodes
+        now["bytes"] = now.get("bytes", -1) + more_bytes
+        _store(tree, where, now)
+
+    def restore(self, tree: Tree) -> None:
+        """Find the quotas of a tree that was just loaded."""
+        self.limited = {
+            path[len(paths.QUOTA) : -len(_LIMITS)] for path in tree.descendants(paths.QUOTA) if path.endswith(_LIMITS)
+        }
+
+    def _recount(self, tree: Tree, path: bytes) -> None:
+        count = size = 0
+        if path in tree.nodes:
+            for below in (path, *tree.descendants(path)):
+                count += 1
+                size += len(data_of(tree.nodes[below]) or b"")
+        _store(tree, paths.QUOTA + path + _STATS, {"count": count, "bytes": size})
+
+
+def _data(tree: Tree, path: bytes) -> bytes | None:
+    record = tree.nodes.get(path)
+    return None if record is None else data_of(record)
+
+
+def _store(tree: Tree, path: bytes, values: dict[str, int]) -> None:
+    record = tree.nodes.get(path)
+    if record is not None:
+        tree.nodes[path] = with_quiet_data(record, format_track(values))
+        tree.changed.add(path)
