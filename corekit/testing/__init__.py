@@ -1,0 +1,1 @@
+"""Conformance suites, checkers and fixtures for the authors of plugins."""
