@@ -1,0 +1,1 @@
+"""The tests of corekit; see tests/conftest.py for what they share."""

@@ -1,0 +1,1 @@
+"""Shared helpers: real servers in their own processes, and a client that shares no code with the project."""
