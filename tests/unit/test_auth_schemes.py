@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 from corekit_acl_digest.digest import DigestScheme, generate_digest, hash_name
-from corekit_acl_digest.ip import IpScheme, java_address, parse_address
+from corekit_acl_digest.ip import IpScheme, parse_address
 from corekit_acl_digest.world import WorldScheme
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,9 +159,6 @@ def test_addresses_are_read_as_the_standard_library_reads_them(
     assert parse_address(address.exploded) == packed
     if "." not in address.compressed or address.version == 4:
         assert parse_address(address.compressed) == packed
-    java = java_address(address.exploded)
-    assert java is not None
-    assert parse_address(java) == packed
 
 
 @given(st.ip_addresses(v=6), st.ip_addresses(v=6), st.integers(0, 128))

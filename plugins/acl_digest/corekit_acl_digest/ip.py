@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from corekit.api import Identity, Peer
+from corekit.codec.java_text import java_host
 
 _INT = {10: re.compile(r"[+-]?[0-9]+"), 16: re.compile(r"[+-]?[0-9a-fA-F]+")}
 _PARSED_MAX = 4096  # ACL ids and addresses kept parsed
@@ -84,23 +85,6 @@ def _parse_acl(acl_id: str) -> tuple[int, int, int] | None:
     return len(address), width - bits, int.from_bytes(address, "big") >> (width - bits)
 
 
-def java_address(text: str) -> str | None:
-    """An address as Java's `getHostAddress` writes it, or None if the text is not one.
-
-    IPv6 is written in full (`0:0:0:0:0:0:0:1`), IPv4 inside IPv6 as IPv4.
-    """
-    plain, percent, zone = text.partition("%")
-    if plain.lower().startswith("::ffff:") and "." in plain:
-        plain = plain[7:]
-    address = parse_address(plain)
-    if address is None:
-        return None
-    if len(address) == 4:
-        return plain
-    full = ":".join(f"{int.from_bytes(address[at : at + 2], 'big'):x}" for at in range(0, 16, 2))
-    return full + percent + zone
-
-
 class IpScheme:
     """`ip`."""
 
@@ -113,8 +97,8 @@ class IpScheme:
 
     def on_connect(self, peer: Peer) -> Sequence[Identity]:
         """The peer's address; nothing for a Unix socket."""
-        address = java_address(peer.address)
-        return ((self.name, address),) if address is not None else ()
+        address = java_host(peer.address)
+        return ((self.name, address),) if parse_address(address.partition("%")[0]) is not None else ()
 
     def valid(self, acl_id: str) -> bool:
         """An address, or an address, `/` and a number of bits that it has."""
