@@ -187,39 +187,175 @@ class ConsensusStatus:
 
 
 class ConsensusHost(Protocol):
-    """What the kernel offers to a consensus plugin. All calls are synchronous and on the event loop."""
+    """What the kernel offers to a consensus plugin. All calls are synchronous, on the event loop, and never block.
+
+    The host keeps the *tail*: entries that are in the log and not decided yet. At start it is what the log holds
+    above the state; `persist` adds to its end, `committed` takes from its front and applies, `truncate` cuts its
+    end. Nothing undecided is ever applied, so nothing ever has to be taken back out of the tree.
+    """
 
     def persist(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
-        """Log entries; `Consensus.persisted(zxid)` follows once they are durable, in order."""
+        """Put entries with consecutive zxids at the end of log and tail.
+
+        `Consensus.persisted(last_zxid)` follows once they are durable; several calls may be answered by one.
+        """
 
     def committed(self, upto_zxid: int) -> None:
-        """Every persisted entry up to here is decided: apply, answer, fire watches."""
+        """Every entry of the tail up to here is decided: apply, answer, fire watches.
+
+        In an ensemble this can come before the entry is durable here: it is durable on a quorum.
+        """
 
     def serve(self, mode: str, next_zxid: int) -> None:
         """Begin to serve clients. A leader prepares its first transaction as `next_zxid`."""
 
     def suspend(self, why: str) -> None:
-        """Stop serving: close client connections, forget proposals that are not committed."""
+        """Stop serving: close client connections, drop prepared requests that were not proposed.
+
+        The tail stays: whether its entries are decided is found out by the next leader. Idempotent.
+        """
+
+    # What follows is used by ensembles only.
+    def save_epochs(self, accepted: int, current: int) -> None:
+        """Stage both epochs, in order with the entries."""
+
+    def truncate(self, zxid: int) -> None:
+        """Stage the removal of every entry above `zxid` from log and tail. Never below what is applied."""
+
+    def mark(self, token: int) -> None:
+        """`Consensus.durable(token)` follows when everything staged before this call is durable.
+
+        Answers to `persist` and `mark` come in the order in which those were called.
+        """
+
+    def read_log(self, after_zxid: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """As `Storage.read_log`: entries above `after_zxid`, staged ones included.
+
+        Raises:
+            LookupError: entries above `after_zxid` have been purged.
+        """
+
+    def snapshot(self) -> tuple[int, Iterator[bytes]]:
+        """The applied zxid, and the applied state as chunks of ZooKeeper's SNAP stream (sessions, ACLs, nodes, `/`).
+
+        The iterator is drawn from over many turns of the event loop, while entries go on being applied. It may show
+        their effects (ZooKeeper's snapshots do too: applying an entry again must be harmless).
+        """
+
+    def begin_snapshot(self, zxid: int) -> None:
+        """A SNAP stream follows that brings the state of `zxid`. It is built beside the present one."""
+
+    def snapshot_chunk(self, data: bytes) -> bytes | None:
+        """The next bytes of the stream, cut anywhere. None: more are needed; else the bytes after its end.
+
+        Raises:
+            ProtocolError: this is not such a stream.
+        """
+
+    def end_snapshot(self) -> None:
+        """The received state replaces the present state, log and tail at once, on disk in one batch."""
+
+    def abort_snapshot(self) -> None:
+        """Forget what was received."""
+
+    def forwarded(
+        self, origin: int, session_id: int, cxid: int, op: int, body: bytes, identities: Sequence[Identity]
+    ) -> None:
+        """Leader: a request of a client of the learner `origin` (its sid). Answered by the entry it becomes."""
+
+    def revalidate(self, origin: int, session_id: int, timeout_ms: int) -> bool:
+        """Leader: a client came back to the learner `origin`. True: the session lives; touch it, `origin` owns it."""
+
+    def revalidated(self, session_id: int, valid: bool) -> None:
+        """Learner: the leader's answer to `EnsembleConsensus.revalidate`."""
+
+    def synced(self, session_id: int, cxid: int) -> None:
+        """The answer to `EnsembleConsensus.sync`: what was decided before that call is applied here now."""
+
+    def touched(self) -> Sequence[tuple[int, int]]:
+        """Learner: (session id, timeout in ms) of the sessions heard from since the last call."""
+
+    def touch(self, origin: int, sessions: Sequence[tuple[int, int]]) -> None:
+        """Leader: these sessions of the learner `origin` are alive."""
+
+    def dial(self, kind: str, host: str, port: int) -> int:
+        """Open a link of the kind `election` or `quorum`. Its id; `link_opened` or `link_closed` follows, later.
+
+        Names are resolved anew at every call.
+        """
+
+    def send(self, link: int, data: bytes) -> int:
+        """Queue bytes. Returns how many bytes of this link wait; `link_drained` follows once none do."""
+
+    def close(self, link: int, why: str) -> None:
+        """Close a link after what was sent on it. No event about it follows."""
+
+    def log(self, level: str, text: str) -> None:
+        """A line for people. Levels: debug, info, warning, error."""
 
 
 @runtime_checkable
 class Consensus(Protocol):
-    """Puts entries into one order that survives failures. Pure: no I/O, time is an argument (milliseconds)."""
+    """Puts entries into one order that survives failures. Pure: no I/O, time is an argument (milliseconds).
+
+    Attributes:
+        wake_at: when `tick` has something to do next (milliseconds, same clock). It may move with every call.
+    """
+
+    wake_at: int
 
     def start(self, host: ConsensusHost, recovery: Recovery, now_ms: int) -> None:
         """Called once after recovery, before any other method."""
 
+    def stop(self) -> None:
+        """The server goes down in good order: leave the ensemble, close the links. Nothing follows."""
+
     def propose(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
-        """Order these entries. Only called while serving as leader; zxids are consecutive."""
+        """Order these entries. Only called while serving as leader; zxids are consecutive.
+
+        Persists them through the host, but never calls `committed`, `serve` or `suspend` before it returns.
+        """
 
     def persisted(self, upto_zxid: int) -> None:
         """Everything handed to `ConsensusHost.persist` up to here is durable."""
 
     def tick(self, now_ms: int) -> None:
-        """Time passes; called about every 50 ms or sooner."""
+        """Time passes. Called first in every batch of events, and about every 50 ms or at `wake_at`."""
 
     def status(self) -> ConsensusStatus:
         """For people and monitoring."""
+
+
+@runtime_checkable
+class EnsembleConsensus(Consensus, Protocol):
+    """A consensus among several servers: it also owns links to them. The listening sockets are the kernel's.
+
+    Bytes are parsed here, cut as they come; a peer that breaks the protocol costs its link and nothing else.
+    """
+
+    def durable(self, token: int) -> None:
+        """The answer to `ConsensusHost.mark`."""
+
+    def link_opened(self, link: int, kind: str, peer: str, outgoing: bool) -> None:
+        """A dialled link is open, or somebody connected to the election or quorum port from the address `peer`."""
+
+    def link_data(self, link: int, data: bytes) -> None:
+        """Bytes arrived."""
+
+    def link_drained(self, link: int) -> None:
+        """All bytes queued on this link have been handed to the network."""
+
+    def link_closed(self, link: int, why: str) -> None:
+        """The other end closed the link, it broke, or it could not be dialled."""
+
+    def forward(self, session_id: int, cxid: int, op: int, body: bytes, identities: Sequence[Identity]) -> None:
+        """Learner: hand a client's write to the leader. Lost without a word if the leader is lost (`suspend`)."""
+
+    def sync(self, session_id: int, cxid: int, body: bytes) -> None:
+        """`ConsensusHost.synced` follows, in the order of the calls, unless `suspend` does."""
+
+    def revalidate(self, session_id: int, timeout_ms: int) -> None:
+        """Learner: ask the leader whether a session lives. `ConsensusHost.revalidated` follows."""
 
 
 # ------------------------------------------------------------------------------------------ transport
