@@ -14,7 +14,7 @@ Not here: how plugins are found (`plugins.py`) and the hooks that make these obj
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -215,9 +215,13 @@ class ConsensusHost(Protocol):
         The tail stays: whether its entries are decided is found out by the next leader. Idempotent.
         """
 
-    # What follows is used by ensembles only.
     def save_epochs(self, accepted: int, current: int) -> None:
         """Stage both epochs, in order with the entries."""
+
+    def renumber(self, next_zxid: int) -> None:
+        """Leader: the next transaction is prepared as `next_zxid`, in a higher epoch. Only from within `propose`."""
+
+    # What follows is used by ensembles only.
 
     def truncate(self, zxid: int) -> None:
         """Stage the removal of every entry above `zxid` from log and tail. Never below what is applied."""
@@ -356,6 +360,57 @@ class EnsembleConsensus(Consensus, Protocol):
 
     def revalidate(self, session_id: int, timeout_ms: int) -> None:
         """Learner: ask the leader whether a session lives. `ConsensusHost.revalidated` follows."""
+
+
+# ------------------------------------------------------------------------------------ client protocol
+class ClientSession(Protocol):
+    """One client connection in the hands of a client protocol: bytes in, bytes out, no socket.
+
+    Attributes:
+        closing: why the connection is to be closed after what is in `take()` was sent, or None.
+    """
+
+    closing: str | None
+
+    def received(self, data: bytes) -> None:
+        """Bytes arrived. Called with b"" as well, when `paused` may have become False.
+
+        Raises:
+            ProtocolError: the connection is closed, the reason logged.
+        """
+
+    def end_of_input(self) -> None:
+        """The client will send no more (it may still read)."""
+
+    def take(self) -> list[bytes]:
+        """What is to be sent now; the list is the caller's."""
+
+    def paused(self) -> bool:
+        """Whether reading from the client should wait."""
+
+    def closed(self, why: str) -> None:
+        """The connection is gone. Nothing follows."""
+
+
+@runtime_checkable
+class ClientProtocol(Protocol):
+    """A language that clients speak, translated into ZooKeeper's requests, which are what the kernel understands.
+
+    Attributes:
+        name: for the log.
+    """
+
+    name: str
+
+    def listeners(self) -> Sequence[tuple[str, int, Any | None]]:
+        """(address, port, TLS context or None) of what it wants to listen on."""
+
+    def open(self, peer: Peer, woken: Callable[[ClientSession], None]) -> ClientSession | None:
+        """A client connected; None refuses it.
+
+        Args:
+            woken: to be called when there is something to `take` (or `closing` was set) outside of `received`.
+        """
 
 
 # ------------------------------------------------------------------------------------------ transport

@@ -1,0 +1,1 @@
+"""The small default plugins. They are registered exactly as strangers are."""

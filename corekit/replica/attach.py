@@ -1,0 +1,84 @@
+"""The session handshake: ConnectRequest in, ConnectResponse out (possibly later, when a new session is committed).
+
+Checks stand in ZooKeeper's order (`ZooKeeperServer.processConnectRequest`). One difference: an older connection of the same
+session is closed only after the password was right, so that a session id alone cannot disturb anyone.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from corekit.errors import ProtocolError
+from corekit.model.sessions import password
+from corekit.replica.connection import Connection
+from corekit.replica.replica import Replica
+
+_REQUEST = Struct(">iqiqi")
+_RESPONSE = Struct(">iiiqi16s")
+_NO_PASSWORD = bytes(16)
+
+
+def attach(replica: Replica, connection: Connection, body: bytes) -> None:
+    """Handle the first frame of a connection.
+
+    Raises:
+        ProtocolError: it is no ConnectRequest.
+    """
+    if len(body) < _REQUEST.size:
+        raise ProtocolError(f"first packet of {len(body)} bytes is no ConnectRequest")
+    _, seen, timeout, session_id, size = _REQUEST.unpack_from(body)
+    size = max(size, 0)
+    if len(body) < _REQUEST.size + size:
+        raise ProtocolError("ConnectRequest is cut short")
+    given = body[_REQUEST.size : _REQUEST.size + size]
+    flag = body[_REQUEST.size + size : _REQUEST.size + size + 1]
+    if not replica.serving:
+        connection.close("not serving")
+        return
+    if replica.mode == "read-only" and flag != b"\1":
+        connection.close("this server is read-only and the client did not ask for that")
+        return
+    if seen > replica.tree.zxid:
+        # The client has seen more than this server: it must try another one.
+        connection.close(f"client has seen zxid 0x{seen:x}, this server is at 0x{replica.tree.zxid:x}")
+        return
+    options = replica.options
+    timeout = min(max(timeout, options.min_session_timeout_ms), options.max_session_timeout_ms)
+    connection.timeout_ms = timeout
+    connection.read_only = flag == b"\1"
+    tail = b"\0" if flag else b""  # mirrored only if the request had it
+    if session_id == 0:
+        _open(replica, connection, timeout, tail)
+    else:
+        _reopen(replica, connection, session_id, given, timeout, tail)
+
+
+def _open(replica: Replica, connection: Connection, timeout: int, tail: bytes) -> None:
+    if replica.refuse_writes is not None:
+        connection.close(f"no new session: {replica.refuse_writes}")
+        return
+    session_id = replica.sessions.new_id()
+    connection.session_id = session_id
+    replica.propose_session(connection, session_id, timeout, _response(timeout, session_id, tail))
+
+
+def _reopen(
+    replica: Replica, connection: Connection, session_id: int, given: bytes, timeout: int, tail: bytes
+) -> None:
+    session = replica.sessions.sessions.get(session_id)
+    if session is None or session.closing or given != password(session_id):
+        connection.out.append(_RESPONSE.pack(36 + len(tail), 0, 0, 0, 16, _NO_PASSWORD) + tail)
+        connection.close("session is unknown, expired, or the password is wrong")
+        return
+    if isinstance(session.owner, Connection) and session.owner is not connection:
+        session.owner.close("its client connected anew")
+    replica.sessions.retime(session, timeout, replica.now_ms)
+    session.owner = connection
+    connection.session = session
+    connection.session_id = session_id
+    connection.ready = True
+    connection.out.append(_response(timeout, session_id, tail))
+
+
+def _response(timeout: int, session_id: int, tail: bytes) -> bytes:
+    return _RESPONSE.pack(36 + len(tail), 0, timeout, session_id, 16, password(session_id)) + tail

@@ -1,0 +1,514 @@
+"""The heart of a server: requests in, replies and effects out, deterministic and without I/O.
+
+How one turn goes: the shell sets the clocks (`set_time`), feeds what arrived (`feed`, `persisted`, `tick` ...), then calls `flush`
+once, which hands the transactions prepared in this turn to consensus as one batch. Replies stand in `Connection.out`.
+
+Rules
+- State changes only in `committed`, in zxid order, and only for what consensus says is committed.
+- A write is prepared when it arrives, whatever is pending; a read sees committed state only, and waits behind the connection's own
+  writes, never behind those of others.
+- Events stand in `out` before any reply that shows the change.
+- Every queue has a bound in `limits.py`; above it the shell stops reading (`overloaded`), it does not drop.
+
+Not here: validation (`prepare.py`), reads (`reads.py`), sessions' handshake (`attach.py`), the stored state (`image.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
+
+from corekit import errors
+from corekit.api import AuthScheme, Consensus, Observer, Peer
+from corekit.codec import ops
+from corekit.codec.jute import Reader
+from corekit.codec.txns import decode
+from corekit.errors import ProtocolError
+from corekit.limits import BATCH_ENTRIES_MAX, CLIENT_HELD_MAX, STATE_STEP_NODES
+from corekit.model import stat
+from corekit.model.quota import Quotas
+from corekit.model.sessions import SessionTracker
+from corekit.model.tree import SET, Change, Tree
+from corekit.model.watches import Watches
+from corekit.replica.apply import changes_of
+from corekit.replica.connection import Connection
+from corekit.replica.events import Applier
+from corekit.replica.image import StateImage
+from corekit.replica.options import ReplicaOptions
+from corekit.replica.prepare import Malformed, Preparer, Request
+from corekit.replica.reads import Reads
+from corekit.replica.stats import Stats
+
+_frame_head = Struct(">iii").unpack_from
+_int_at = Struct(">i").unpack_from
+_reply_head = Struct(">iiqi").pack
+_pack_int = Struct(">i").pack
+
+_PING_XID = -2
+
+# One proposed transaction that waits for its commit: zxid, connection that asked (or None), complete reply frame, changes,
+# session operation, session id, timeout of a new session, entry, and the turn's time.
+_Pending = tuple[int, Connection | None, bytes, Sequence[Change], int, int, int, bytes, int]
+
+
+class Replica:
+    """One server's state and the requests in flight.
+
+    Args:
+        options: the settings that decide behaviour.
+        schemes: authentication schemes by name.
+        first_session_id: where this server's session ids start.
+        observers: who wants to know what happens.
+
+    Attributes:
+        serving: clients are served.
+        mode: ZooKeeper's word for the role (`standalone`, `leader` ...).
+        now_ms, wall_ms: monotonic and wall clock of this turn.
+        refuse_writes: why writes are refused (disk space), or None.
+    """
+
+    def __init__(
+        self,
+        options: ReplicaOptions,
+        schemes: Mapping[str, AuthScheme],
+        first_session_id: int,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.options = options
+        self.schemes = schemes
+        self.tree = Tree()
+        self.watches: Watches[Connection] = Watches()
+        self.quotas = Quotas()
+        self.sessions = SessionTracker(options.tick_time_ms, first_session_id)
+        self.image = StateImage(self.tree, self.sessions)
+        self.applier = Applier(self.tree, self.watches, self.quotas, schemes, skip_acl=options.skip_acl)
+        self.preparer = Preparer(
+            self.tree,
+            self.quotas,
+            self.sessions,
+            schemes,
+            extended_types=options.extended_types,
+            skip_acl=options.skip_acl,
+            enforce_quota=options.enforce_quota,
+            close_session_paths=options.close_session_paths,
+        )
+        self.reads = Reads(self.tree, self.watches, schemes, skip_acl=options.skip_acl)
+        self.stats = Stats()
+        self.connections: set[Connection] = set()
+        self.serving = False
+        self.mode = "looking"
+        self.refuse_writes: str | None = None
+        self.now_ms = 0
+        self.wall_ms = 0
+        self._consensus: Consensus | None = None
+        self._next_zxid = 1
+        self._batch_zxid = 0
+        self._batch: list[bytes] = []
+        self._pending: deque[_Pending] = deque()
+        self._tail: deque[tuple[int, bytes]] = deque()
+        self._proposing = False
+        self._on_committed = _overridden(observers, "committed")
+        self._on_failed = _overridden(observers, "request_failed")
+        self._on_opened = _overridden(observers, "session_opened")
+        self._on_closed = _overridden(observers, "session_closed")
+
+    # ------------------------------------------------------------------------- time, consensus, batches
+    def set_time(self, now_ms: int, wall_ms: int) -> None:
+        """The clocks of the coming turn."""
+        self.now_ms = now_ms
+        self.wall_ms = wall_ms
+
+    def bind(self, consensus: Consensus) -> None:
+        """The consensus that orders this replica's transactions."""
+        self._consensus = consensus
+
+    def serve(self, mode: str, next_zxid: int) -> None:
+        """Begin to serve clients; transactions are numbered from `next_zxid`."""
+        self.mode = mode
+        self.serving = True
+        self._next_zxid = next_zxid
+        self.sessions.restart(self.now_ms)
+
+    def suspend(self, why: str) -> None:
+        """Stop serving: clients are sent away, what was not proposed is dropped.
+
+        What was proposed stays in the tail: the next leader knows whether it is decided.
+        """
+        self.serving = False
+        self.mode = "looking"
+        proposed = len(self._pending) - len(self._batch)
+        self._tail.extend((pending[0], pending[7]) for pending, _ in zip(self._pending, range(proposed), strict=False))
+        self._pending.clear()
+        self._batch.clear()
+        self.tree.drop_pending()
+        for connection in list(self.connections):
+            connection.close(why)
+
+    def flush(self) -> None:
+        """End of a turn: propose what was prepared."""
+        if self._batch:
+            batch, self._batch = self._batch, []
+            assert self._consensus is not None
+            self._proposing = True
+            self._consensus.propose(self._batch_zxid, batch, self._next_zxid - 1)
+            self._proposing = False
+
+    def logged(self, first_zxid: int, entries: Sequence[bytes]) -> None:
+        """Entries were put at the end of the log. Those that were not prepared here wait in the tail as they are."""
+        if not self._proposing:
+            self._tail.extend(enumerate(entries, first_zxid))
+
+    def cut(self, zxid: int) -> None:
+        """Entries above `zxid` were taken out of the log."""
+        assert zxid >= self.tree.zxid, "a decided transaction cannot be taken back"
+        while self._tail and self._tail[-1][0] > zxid:
+            self._tail.pop()
+
+    def renumber(self, next_zxid: int) -> None:
+        """Continue with another zxid (a new epoch). Only between turns."""
+        assert not self._batch
+        assert next_zxid >= self._next_zxid
+        self._next_zxid = next_zxid
+
+    @property
+    def outstanding(self) -> int:
+        """Transactions proposed and not yet committed."""
+        return len(self._pending)
+
+    def overloaded(self, connection: Connection) -> bool:
+        """Whether reading from this connection should wait (`globalOutstandingLimit`)."""
+        return (
+            len(self._pending) >= self.options.global_outstanding_limit and connection.submitted != connection.done
+        ) or len(connection.held) >= CLIENT_HELD_MAX
+
+    # ---------------------------------------------------------------------------------------- requests
+    def feed(self, connection: Connection, data: bytes) -> int:
+        """Handle the complete request frames at the start of `data`.
+
+        Returns:
+            How many bytes were used; fewer than complete frames when the connection is closing.
+
+        Raises:
+            ProtocolError: a frame that no client sends; the connection must be closed.
+        """
+        pos, end = 0, len(data)
+        out = connection.out
+        nodes = self.tree.nodes
+        acl_keys = self.tree.acl_keys
+        zxid = self.tree.zxid
+        limit = self.options.jute_max_buffer
+        frames = 0
+        while end - pos >= 12:
+            size, xid, op = _frame_head(data, pos)
+            after = pos + 4 + size
+            if after > end:
+                break
+            if size < 8:
+                raise ProtocolError(f"request of {size} bytes is shorter than its header")
+            if size > limit:
+                raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
+            frames += 1
+            if op == 4 or op == 3:  # getData, exists: the shortest way when nothing is special
+                stop = after - 1
+                path = data[pos + 16 : stop]
+                if (
+                    connection.submitted == connection.done
+                    and path in nodes
+                    and path not in acl_keys
+                    and _int_at(data, pos + 12)[0] == len(path)
+                    and connection.ready
+                ):
+                    record = nodes[path]
+                    if data[stop]:
+                        self.watches.data.add(path, connection, 1)
+                    if op == 4:
+                        out.append(_reply_head(16 + len(record), xid, zxid, 0))
+                        out.append(record)
+                    else:
+                        out.append(_reply_head(84, xid, zxid, 0))
+                        out.append(record[-68:])
+                    pos = after
+                    continue
+            if not connection.ready:
+                break
+            self._request(connection, xid, op, data[pos + 12 : after])
+            pos = after
+        if pos == 0 and end >= 4:
+            size = _int_at(data, 0)[0]
+            if size < 0 or size > limit:
+                raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
+        if frames:
+            self._heard(connection, frames, xid, op)
+        return pos
+
+    def _heard(self, connection: Connection, frames: int, xid: int, op: int) -> None:
+        session = connection.session
+        if session is not None:
+            session.heard_ms = self.now_ms
+        connection.received += frames
+        connection.last_xid = xid
+        connection.last_op = op
+        connection.last_zxid = self.tree.zxid
+        connection.last_response_ms = self.now_ms
+        self.stats.received += frames
+
+    def _request(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        if op in _WRITES:
+            self._write(connection, xid, op, body)
+        elif op in self.reads.operations:
+            if connection.submitted == connection.done:
+                self._read(connection, xid, op, body)
+            else:
+                connection.held.append((connection.submitted, xid, op, body))
+        elif op == ops.AUTH:
+            self._authenticate(connection, xid, body)
+        else:
+            # Unknown, or not for clients (createSession, a lone check, deleteContainer): answered in order, then closed.
+            connection.ready = False
+            self._refuse(connection, xid, errors.UNIMPLEMENTED)
+
+    def _read(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        code, reply = self.reads.answer(connection, op, body)
+        if op == ops.PING:
+            xid = _PING_XID
+        connection.out.append(_reply_head(16 + len(reply), xid, self.tree.zxid, code) + reply)
+
+    def _release(self, connection: Connection) -> None:
+        """Answer held requests that no longer wait for a write."""
+        held, done = connection.held, connection.done
+        while held and held[0][0] <= done:
+            _, xid, op, body = held.popleft()
+            if op != ops.ERROR:
+                self._read(connection, xid, op, body)
+                continue
+            (code,) = _int_at(body, 0)
+            connection.out.append(_reply_head(16, xid, self.tree.zxid, code))
+            if code == errors.UNIMPLEMENTED:
+                connection.close("unknown operation")
+
+    def _refuse(self, connection: Connection, xid: int, code: int) -> None:
+        """Answer a request that takes no zxid with an error, after the connection's pending writes."""
+        connection.held.append((connection.submitted, xid, ops.ERROR, _pack_int(code)))
+        self._release(connection)
+
+    def _authenticate(self, connection: Connection, xid: int, body: bytes) -> None:
+        reader = Reader(body)
+        reader.int()
+        name, data = reader.string() or b"", reader.buffer() or b""
+        scheme = self.schemes.get(name.decode("utf-8", "replace"))
+        proved = scheme.authenticate(data, connection.peer) if scheme is not None else None
+        if proved:
+            connection.identities += [identity for identity in proved if identity not in connection.identities]
+            connection.out.append(_reply_head(16, xid, 0, 0))
+        else:
+            self.stats.auth_failed += 1
+            connection.out.append(_reply_head(16, xid, 0, errors.AUTH_FAILED))
+            connection.close("authentication failed")
+
+    # ------------------------------------------------------------------------------------------ writes
+    def _write(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        if self.refuse_writes is not None and op != ops.CLOSE_SESSION:
+            self._refuse(connection, xid, errors.NOT_READ_ONLY)
+            return
+        request = Request(connection.session_id, xid, op, body, connection.identities)
+        zxid = self._next_zxid
+        try:
+            entry, changes, reply, code, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
+        except Malformed:
+            self._refuse(connection, xid, errors.MARSHALLING_ERROR)
+            return
+        frame = _reply_head(16 + len(reply), xid, zxid, code) + reply
+        connection.submitted += 1
+        self._propose(zxid, connection, frame, changes, session_op, connection.session_id, 0, entry)
+        if op == ops.CLOSE_SESSION:
+            connection.ready = False
+
+    def propose(self, op: int, session: int, body: bytes, timeout_ms: int = 0) -> None:
+        """Propose a transaction of the server's own (expiry, containers), which nobody waits for."""
+        zxid = self._next_zxid
+        request = Request(session, 0, op, body, (("super", ""),))
+        entry, changes, _, _, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
+        self._propose(zxid, None, b"", changes, session_op, session, timeout_ms, entry)
+
+    def propose_session(self, connection: Connection, session_id: int, timeout_ms: int, frame: bytes) -> None:
+        """Propose a new session; `frame` (the ConnectResponse) is sent once it is committed."""
+        zxid = self._next_zxid
+        request = Request(session_id, 0, ops.CREATE_SESSION, timeout_ms.to_bytes(4, "big"), ())
+        entry, changes, _, _, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
+        connection.submitted += 1
+        self._propose(zxid, connection, frame, changes, session_op, session_id, timeout_ms, entry)
+
+    def _propose(
+        self,
+        zxid: int,
+        connection: Connection | None,
+        frame: bytes,
+        changes: Sequence[Change],
+        session_op: int,
+        session: int,
+        timeout_ms: int,
+        entry: bytes,
+    ) -> None:
+        self._next_zxid = zxid + 1
+        batch = self._batch
+        if not batch:
+            self._batch_zxid = zxid
+        batch.append(entry)
+        self._pending.append(
+            (zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_ms)
+        )
+        if len(batch) >= BATCH_ENTRIES_MAX:
+            self.flush()
+
+    def committed(self, upto_zxid: int) -> None:
+        """Consensus: everything up to here is decided. Apply, fire watches, answer."""
+        tail = self._tail
+        while tail and tail[0][0] <= upto_zxid:
+            self._apply_entry(tail.popleft()[1])
+        if self._pending:
+            self._commit_prepared(upto_zxid)
+
+    def _apply_entry(self, entry: bytes) -> None:
+        """Apply a decided entry that was not prepared here (from the log, or from a leader)."""
+        txn = decode(entry)
+        for change in changes_of(self.tree, txn):
+            self.applier.apply(change, txn.zxid)
+        self.tree.drop_pending()
+        self.tree.zxid = txn.zxid
+        if txn.type in (ops.CREATE_SESSION, ops.CLOSE_SESSION):
+            self._session_changed(txn.type, txn.session, txn.timeout_ms, None)
+        if self._on_committed:
+            self._observe(self._on_committed, txn.zxid, entry)
+
+    def _commit_prepared(self, upto_zxid: int) -> None:
+        pending, tree, apply = self._pending, self.tree, self.applier.apply
+        nodes, changed = tree.nodes, tree.changed
+        data = self.watches.data
+        limited = self.quotas.limited
+        count = 0
+        while pending and pending[0][0] <= upto_zxid:
+            zxid, connection, frame, changes, session_op, session, timeout, entry, began = pending.popleft()
+            count += 1
+            for change in changes:
+                path = change[1]
+                if change[0] == SET and path not in data.by_path and not data.recursive and not limited:
+                    record = change[2]
+                    tree.data_bytes += len(record) - len(nodes[path])
+                    nodes[path] = record
+                    changed.add(path)
+                else:
+                    apply(change, zxid)
+            tree.zxid = zxid
+            if session_op:
+                self._session_changed(session_op, session, timeout, connection)
+            if self._on_committed:
+                self._observe(self._on_committed, zxid, entry)
+            if connection is not None:
+                connection.out.append(frame)
+                connection.done += 1
+                if connection.held:
+                    self._release(connection)
+                if not connection.queued:
+                    connection.wake()
+        if count:
+            self.stats.writes(count, self.now_ms - began)
+            if not pending:
+                tree.drop_pending()
+
+    def _session_changed(self, session_op: int, session_id: int, timeout_ms: int, by: Connection | None) -> None:
+        self.image.sessions_changed.add(session_id)
+        if session_op == ops.CREATE_SESSION:
+            session = self.sessions.add(session_id, timeout_ms, self.now_ms)
+            if by is not None and by in self.connections:
+                session.owner = by
+                by.session = session
+                by.ready = True
+            if self._on_opened and by is not None:
+                self._observe(self._on_opened, session_id, timeout_ms, by.peer)
+            return
+        closed = self.sessions.sessions.get(session_id)
+        self.sessions.remove(session_id)
+        if closed is not None and isinstance(closed.owner, Connection):
+            closed.owner.close("session closed" if by is not None else "session expired")
+        if self._on_closed:
+            self._observe(self._on_closed, session_id, "closed" if by is not None else "expired")
+
+    def _observe(self, methods: list[Callable[..., None]], *arguments: object) -> None:
+        for method in list(methods):
+            try:
+                method(*arguments)
+            except Exception as error:  # an observer must never break a request
+                methods.remove(method)
+                self.stats.observer_failures.append((method, error))
+
+    # -------------------------------------------------------------------------------- connections, time
+    def connect(self, peer: Peer, woken: Callable[[Connection], None]) -> Connection:
+        """A client connected. It gets the identities that its transport and the schemes grant by themselves."""
+        identities = [identity for scheme in self.schemes.values() for identity in scheme.on_connect(peer)]
+        connection = Connection(peer, [*identities, *peer.identities], woken, self.now_ms)
+        self.connections.add(connection)
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """The connection is gone; its session stays until it expires or comes back."""
+        self.connections.discard(connection)
+        self.watches.forget(connection)
+        connection.ready = False
+        if connection.closing is None:
+            connection.closing = "disconnected"
+        if connection.session is not None and connection.session.owner is connection:
+            connection.session.owner = None
+
+    def tick(self) -> None:
+        """Time passed: expire sessions, delete empty containers and znodes past their time to live."""
+        if not self.serving or self.mode not in ("standalone", "leader"):
+            return
+        for session_id in self.sessions.expired(self.now_ms):
+            self.stats.sessions_expired += 1
+            self.propose(ops.CLOSE_SESSION, session_id, b"")
+
+    def collect(self, max_nodes: int) -> int:
+        """Propose the deletion of containers that are empty and TTL znodes that are over; how many."""
+        found = 0
+        options, tree = self.options, self.tree
+        for path, owner in list(tree.owners.items()):
+            record = tree.nodes.get(path)
+            if found >= max_nodes or record is None or stat.children_of(record) or tree.record(path) is None:
+                continue
+            kind = stat.owner_kind(owner, options.extended_types, options.emulate_353_ttl)
+            if kind == "container":
+                used = tree.stored_cversion(path) > 0
+                age = self.wall_ms - stat.zxid_at(record, stat.CTIME)
+                due = used or 0 < options.container_never_used_ms < age
+            else:
+                due = self.wall_ms - stat.zxid_at(record, stat.MTIME) > stat.ttl_of(owner, options.emulate_353_ttl)
+            if due:
+                found += 1
+                self.propose(ops.DELETE_CONTAINER, 0, len(path).to_bytes(4, "big") + path)
+        return found
+
+    def state_due(self) -> bool:
+        """Whether enough has changed that the stored state should be brought up to date now."""
+        return self.image.pending() >= STATE_STEP_NODES
+
+
+_WRITES = frozenset(
+    (
+        ops.CREATE,
+        ops.CREATE2,
+        ops.CREATE_CONTAINER,
+        ops.CREATE_TTL,
+        ops.DELETE,
+        ops.SET_DATA,
+        ops.SET_ACL,
+        ops.MULTI,
+        ops.RECONFIG,
+        ops.CLOSE_SESSION,
+    )
+)
+
+
+def _overridden(observers: Sequence[Observer], name: str) -> list[Callable[..., None]]:
+    """The bound methods of those observers that define `name` themselves."""
+    return [getattr(o, name) for o in observers if getattr(type(o), name) is not getattr(Observer, name)]

@@ -1,0 +1,1 @@
+"""The trio shell: sockets, threads, time. Everything that waits, and nothing that decides."""

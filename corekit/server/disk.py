@@ -1,0 +1,119 @@
+"""The disk worker: one thread that runs storage's blocking calls, so that no fsync ever stops the event loop.
+
+Group commit: while one `sync` runs, the event loop stages further batches; the next `sync` makes all of them durable. The
+hand-over is one queue put and one eventfd write, about a third of what `trio.to_thread` costs.
+
+A failure of storage is reported once and for all: nothing after it may be acknowledged, the process stops.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from corekit.api import Storage
+from corekit.errors import StorageError
+
+_Job = tuple[Callable[[], Any], Callable[[Any], None]]
+
+
+class DiskWorker:
+    """Runs blocking calls in order, and groups syncs.
+
+    Args:
+        storage: what is synced.
+        notify: wakes the event loop; called in the worker thread, must be safe there.
+        failed: called on the event loop with the error of a job that raised.
+
+    Attributes:
+        sync_count, sync_seconds_sum, sync_seconds_max: of syncs so far.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        notify: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._storage = storage
+        self._notify = notify
+        self._failed = failed
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._done: deque[tuple[Callable[[Any], None], Any, BaseException | None]] = deque()
+        self._marks: deque[Callable[[], None]] = deque()
+        self._syncing = 0
+        self.sync_count = 0
+        self.sync_seconds_sum = 0.0
+        self.sync_seconds_max = 0.0
+        self._thread = threading.Thread(target=self._run, name="corekit-disk", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the jobs that are queued, then end the thread. Blocks."""
+        self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Run `job` in the thread, then `done` with its result on the event loop."""
+        self._jobs.put((job, done))
+
+    def sync(self, durable: Callable[[], None]) -> None:
+        """Call `durable` once everything staged so far is on disk; calls come in the order of this one."""
+        self._marks.append(durable)
+        if not self._syncing:
+            self._kick()
+
+    def _kick(self) -> None:
+        self._syncing = len(self._marks)
+        self._jobs.put((self._timed_sync, self._synced))
+
+    def _timed_sync(self) -> None:
+        began = self._clock()
+        self._storage.sync()
+        took = self._clock() - began
+        self.sync_count += 1
+        self.sync_seconds_sum += took
+        if took > self.sync_seconds_max:
+            self.sync_seconds_max = took
+
+    def _synced(self, _: None) -> None:
+        covered, self._syncing = self._syncing, 0
+        if len(self._marks) > covered:
+            due = [self._marks.popleft() for _ in range(covered)]
+            self._kick()
+        else:
+            due = list(self._marks)
+            self._marks.clear()
+        for durable in due:
+            durable()
+
+    def completed(self) -> None:
+        """Event loop: hand out what the thread has finished."""
+        while self._done:
+            done, result, error = self._done.popleft()
+            if error is not None:
+                self._failed(error)
+                return
+            done(result)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, done = job
+            try:
+                self._done.append((done, work(), None))
+            except StorageError as error:
+                self._done.append((done, None, error))
+                self._notify()
+                return  # nothing is ever retried after a failed write or sync
+            except BaseException as error:
+                self._done.append((done, None, error))
+            self._notify()
