@@ -26,5 +26,14 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024
 STATE_STEP_NODES = 2048  # changed znodes in one background write of the state
 COMMIT_LOG_COUNT = 500  # committed entries kept in memory for followers that lag
 
+# Metrics and admin port
+METRIC_KEYS_MAX = 1000  # namespaces or peers with metrics of their own
+ADMIN_CONNECTIONS_MAX = 64  # HTTP connections at once; more wait in the backlog
+ADMIN_REQUEST_HEAD_BYTES_MAX = 16 * 1024  # request line and headers
+ADMIN_REQUEST_BODY_BYTES_MAX = 1024 * 1024  # body of a command that does not take a stream
+ADMIN_REQUESTS_PER_CONNECTION = 1000  # then the connection is closed
+ADMIN_REQUEST_TIMEOUT_MS = 10_000  # from the first byte of a request to its last
+ADMIN_WRITE_TIMEOUT_MS = 30_000  # a client that does not read its answer
+
 # Plugins
 API_VERSION = 1
