@@ -3,8 +3,8 @@
 Rules
 - Contracts are coarse. Consensus and storage are crossed once a batch, authentication once an `auth` packet and
   once for an ACL entry that is not `world:anyone`, transport once a connection. None is crossed once a field.
-- Everything here except `Storage.sync`, `Storage.open`, `Storage.close` and `Transport` is called on the event
-  loop and must not block. `Storage.sync` runs in the disk worker thread.
+- Everything here except `Transport` and the blocking methods of `Storage` is called on the event loop and must not
+  block. `Storage.sync` runs in the disk worker thread.
 - Paths inside the server are UTF-8 `bytes`, transactions ("entries") are `bytes` in ZooKeeper's own encoding
   (TxnHeader, record, optional digest), encoded once and handed on unchanged.
 - A zxid is an int: epoch << 32 | counter.
@@ -32,7 +32,8 @@ class Recovery:
         last_zxid: of the last entry in the log, or `state_zxid` when the log holds nothing above it.
         fresh: the directory held no data at all.
         damage: why the log may have lost acknowledged entries, or None. A damaged server must not serve,
-            vote or acknowledge until it has fully synchronised from others.
+            vote or acknowledge until it has fully synchronised from others. Every `open` says it again
+            until `Storage.clear_damage`.
     """
 
     accepted_epoch: int = 0
@@ -57,36 +58,66 @@ class Storage(Protocol):
     """Durable home of one server: log, epochs, and a key-value image of the state.
 
     Thread rules: `open`, `sync`, `close`, `purge` and `read_state` may block and are called in a worker thread,
-    never two of them at once. Every other method is called on the event loop, possibly while `sync` runs, and
-    must return in well under a millisecond.
+    never two of them at once. Every other method is called on the event loop, possibly while one of those runs, and
+    must return in well under a millisecond (`write_state` and `stage_state`: a few for 2,000 pairs).
 
     Durability: what any call before `sync` staged is durable when that `sync` returns, all of it. What was not
-    synced may be lost in a crash, but only from the end: the calls are durable as a prefix of their order.
-    Each call is atomic. A failed write or sync raises `StorageError`, and so does every call after it.
+    synced may be lost in a crash, but only from the end: the calls are durable as a prefix of their order. Each
+    call is atomic. An unsynced call may also survive, so after a crash it is unknown, not undone. What was staged
+    with `stage_state` is lost in any restart that comes before its `commit_state` is durable.
+
+    Failure: a failed write or sync raises `StorageError`, and so does every call after it, until the process is
+    started anew; nothing is tried again. Arguments that break the rules of a method raise ValueError and change
+    nothing.
+
+    `corekit.testing.storage.StorageSuite` checks all this for any implementation.
     """
 
-    def open(self) -> Recovery:
+    def open(self, *, set_aside: bool = False) -> Recovery:
         """Lock the directory, recover, and say what is there.
+
+        `set_aside`: for a server that can get everything from others. What could not be used at all is moved out of
+        the way and a new, empty log is begun; the epochs are kept as far as they are known, and
+        `Recovery.damage` says why.
 
         Raises:
             DataDirError: the directory is locked by another process, or belongs to something else.
-            DamagedError: nothing can be served from it, not even as a learner.
+            DamagedError: nothing in it may be used. The files are as they were; not raised with `set_aside`.
         """
 
     def append(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
-        """Stage entries at the end of the log. Their zxids rise; the first and last are given."""
+        """Stage entries at the end of the log. Their zxids are consecutive, from `first_zxid` to `last_zxid`.
+
+        There may be a gap to the entry before (a new epoch), but none inside a call.
+        """
 
     def save_epochs(self, accepted: int, current: int) -> None:
         """Stage both epochs, in order with the entries."""
 
+    def clear_damage(self) -> None:
+        """Stage that this server has everything again: it has fully synchronised with an established leader."""
+
     def truncate(self, zxid: int) -> None:
-        """Stage the removal of every entry above `zxid`, and of the state if it is above (see `state_zxid`)."""
+        """Stage the removal of every entry above `zxid`.
+
+        Raises:
+            LookupError: the state is above `zxid`, so the cut is not possible and nothing was changed. It cannot
+                happen while only decided entries are put into the state and only undecided ones are cut off; a
+                server for which it happens needs a whole new state (`begin_state`).
+        """
 
     def write_state(self, zxid: int, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
-        """Stage one step of the state: after it, the image is that of `zxid`. All of it or none."""
+        """Stage one step of the state: after it, the image is that of `zxid`. All of it or none.
+
+        Deletes come after puts; a key that is not there may be deleted. `zxid` must be decided (an undecided entry
+        may have to be cut off again), not above the end of the log, and not below the step before.
+        """
 
     def begin_state(self) -> None:
-        """Start receiving a whole new state (a snapshot from a leader), beside the present one."""
+        """Start receiving a whole new state (a snapshot from a leader), beside the present one.
+
+        What an earlier `begin_state` received and did not commit is forgotten.
+        """
 
     def stage_state(self, puts: Iterable[tuple[bytes, bytes]]) -> None:
         """A chunk of the new state."""
@@ -104,22 +135,30 @@ class Storage(Protocol):
 
         Raises:
             LookupError: entries above `after_zxid` have been purged.
+            DamagedError: what is there is not what was written.
         """
 
     def read_state(self) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs of the state in key order, as of `state_zxid`. Used at start-up and by tools."""
+        """All pairs of the state in key order, as of `state_zxid`. Used at start-up and by tools.
+
+        Raises (also in the middle of the iteration):
+            DamagedError: what is there is not what was written.
+        """
 
     def first_zxid(self) -> int:
         """The smallest zxid still in the log, or 0 if the log is empty."""
 
     def purge(self, upto_zxid: int) -> None:
-        """Drop log entries up to and including `upto_zxid`, never one above the durable state. Worker thread."""
+        """Drop log entries up to and including `upto_zxid`, never one above the durable state. Worker thread.
+
+        Some of them may stay, if the storage drops entries in groups.
+        """
 
     def usage(self) -> DiskUsage:
         """Bytes used and free. Cheap: may be a few seconds old."""
 
     def close(self) -> None:
-        """Sync, release the lock. Worker thread. Idempotent."""
+        """Sync, release the lock. Worker thread. Idempotent; `open` may follow."""
 
 
 # ------------------------------------------------------------------------------------- authentication
@@ -363,6 +402,59 @@ class EnsembleConsensus(Consensus, Protocol):
 
 
 # ------------------------------------------------------------------------------------ client protocol
+class GatewayConnection(Protocol):
+    """A client connection inside the kernel: requests are fed to it as ZooKeeper frames, replies stand in `out`.
+
+    Attributes:
+        out: encoded reply and event frames, in order. Whoever sends them puts an empty list in its place.
+        queued: `woken` was called; whoever takes `out` sets it to False.
+        ready: the session is established, requests are accepted.
+        closing: why the connection is to be closed after `out` was sent, or None.
+        session_id: 0 until the session is established.
+    """
+
+    out: list[bytes]
+    queued: bool
+    ready: bool
+    closing: str | None
+    session_id: int
+
+
+class Gateway(Protocol):
+    """What the kernel offers to client protocols: sessions and requests in ZooKeeper's own encoding."""
+
+    @property
+    def view(self) -> Any:
+        """The server as four-letter words see it (`codec.four_letter.ServerView`)."""
+
+    @property
+    def frame_bytes_max(self) -> int:
+        """Largest request body (jute.maxbuffer)."""
+
+    def connect(self, peer: Peer, woken: Callable[[Any], None]) -> Any:
+        """A new `GatewayConnection`; `woken(connection)` tells of output that no `feed` of its own caused."""
+
+    def attach(self, connection: Any, request: bytes) -> None:
+        """Open or reopen a session: `request` is the body of a ConnectRequest, the answer comes in `out`.
+
+        Raises:
+            ProtocolError: it is no ConnectRequest.
+        """
+
+    def feed(self, connection: Any, data: bytes) -> int:
+        """Handle the complete request frames at the start of `data`; how many bytes were used.
+
+        Raises:
+            ProtocolError: the connection must be closed.
+        """
+
+    def overloaded(self, connection: Any) -> bool:
+        """Whether reading more requests from this client should wait."""
+
+    def disconnect(self, connection: Any) -> None:
+        """The client is gone; its session lives until it expires or comes back."""
+
+
 class ClientSession(Protocol):
     """One client connection in the hands of a client protocol: bytes in, bytes out, no socket.
 
@@ -401,6 +493,9 @@ class ClientProtocol(Protocol):
     """
 
     name: str
+
+    def bind(self, gateway: Gateway) -> None:
+        """Called once, before `listeners`."""
 
     def listeners(self) -> Sequence[tuple[str, int, Any | None]]:
         """(address, port, TLS context or None) of what it wants to listen on."""

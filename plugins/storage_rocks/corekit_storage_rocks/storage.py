@@ -1,0 +1,447 @@
+"""`RocksStorage`: log, epochs and state of one server in one RocksDB (contract: `corekit.api.Storage`).
+
+Rules
+- Every staging call is one RocksDB write, all of them go through one write-ahead log, so they become durable in
+  their order and each as a whole. None of them is synced here; `sync` is.
+- Anything RocksDB or the floor file refuses makes the storage fail for ever: after a failed write or fsync nobody
+  knows what is durable, and trying again would only hide it.
+- The event loop and the worker thread meet in three attributes. `_end` and `_meta` are replaced, never changed.
+  A cut sets `_end` before `_meta` and `sync` reads them in the opposite order, so it never pairs a new count of
+  cuts with an old end. `_lock` is for the read-modify-write of `_meta`, which `purge` does in the worker.
+
+Not here: byte layouts (`records.py`), what recovery checks (`recovery.py`), RocksDB's options (`database.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rocksdict import WriteBatch
+
+from corekit.api import DiskUsage, Recovery
+from corekit.errors import DamagedError, StorageError
+from corekit_storage_rocks.database import Database, scan
+from corekit_storage_rocks.directory import DataDirectory
+from corekit_storage_rocks.floor import Floor, FloorFile
+from corekit_storage_rocks.records import (
+    DAMAGE_KEY,
+    LOG_END,
+    LOG_META_KEY,
+    LOG_PREFIX,
+    STATE_META_KEY,
+    DamagedRecord,
+    LogMeta,
+    batch_chain,
+    generation_prefix,
+    key_zxid,
+    log_key,
+    pack_batch,
+    pack_state_meta,
+    unpack_batch,
+)
+from corekit_storage_rocks.recovery import Contents, examine, judge, record_before
+
+FLOOR_SECONDS = 5.0  # between two synced writes of the floor record
+USAGE_SECONDS = 2.0  # age of the figures that `usage` may return
+_GENERATIONS_END = b"\xff\xff\xff\xff"
+
+
+class RocksStorage:
+    """Storage on RocksDB in `data_dir`; with `log_dir` its write-ahead log is there (ZooKeeper's `dataLogDir`)."""
+
+    def __init__(self, data_dir: Path, *, log_dir: Path | None = None) -> None:
+        self._directory = DataDirectory(data_dir, log_dir)
+        self._lock = threading.Lock()
+        self._opened = False
+        self._end = (0, 0)
+        self._put: Callable[[bytes, bytes], None] = _refuse_put
+        self._stopped: str | None = "the storage is not open"
+        self._usage = DiskUsage()
+        self._usage_at = float("-inf")
+
+    # ------------------------------------------------------------------------------------ open and close
+    def open(self, *, set_aside: bool = False) -> Recovery:
+        directory = self._directory
+        directory.claim()
+        try:
+            try:
+                return self._open()
+            except DamagedError as error:
+                if not set_aside:
+                    raise
+                reason = str(error)
+            aside = directory.set_aside()
+            if aside.exists():
+                reason += f"; the database was set aside as {aside}"
+            return self._open(damage=reason)
+        except OSError as error:
+            directory.release()
+            raise StorageError(f"cannot open {directory.path}: {error}") from error
+        except BaseException:
+            directory.release()
+            raise
+
+    def _open(self, damage: str | None = None) -> Recovery:
+        """`damage`: the old database was set aside for this reason; begin a new one that says so."""
+        floor = self._open_floor()
+        database = None
+        try:
+            known = floor.value != Floor()
+            if not self._directory.database.exists():
+                if known and damage is None:
+                    raise DamagedError(f"{self._directory.database} is missing")
+            elif not known and not (self._directory.database / "CURRENT").exists():
+                _remove_unborn(self._directory.database)
+            database = Database(self._directory.database, self._directory.wal)
+            contents = examine(database)
+            if contents is None and known and damage is None:
+                raise DamagedError(f"{self._directory.database} is empty")
+            return self._begin(database, floor, contents, damage)
+        except BaseException:
+            if database is not None:
+                database.close()
+            floor.close()
+            raise
+
+    def _open_floor(self) -> FloorFile:
+        path = self._directory.floor
+        try:
+            return FloorFile(path, create=not path.exists() and not self._directory.database.exists())
+        except FileNotFoundError:
+            raise DamagedError(f"{path} is missing: it cannot be told whether the log is complete") from None
+        except ValueError as error:
+            raise DamagedError(f"{path} is damaged: {error}") from None
+
+    def _begin(self, database: Database, floor: FloorFile, contents: Contents | None, damage: str | None) -> Recovery:
+        fresh = contents is None and damage is None
+        if contents is None:
+            contents = Contents(LogMeta(), 1, 0, 0, 0, False)
+        elif damage is None:
+            damage = judge(database, contents, floor.value)
+        meta = contents.meta
+        batch = WriteBatch(raw_mode=True)
+        if damage is not None:
+            # From here on the note in the database carries the damage, and the floor follows what is there.
+            bar = floor.value
+            meta = replace(
+                meta,
+                cuts=max(meta.cuts, bar.cuts) + 1,
+                cut_zxid=contents.last_zxid,
+                accepted=max(meta.accepted, bar.accepted),
+                current=max(meta.current, bar.current),
+            )
+            batch.put(DAMAGE_KEY, damage.encode())
+        else:
+            note = database.log.get(DAMAGE_KEY)
+            damage = note.decode() if note is not None else None
+        batch.put(LOG_META_KEY, meta.pack())
+        batch.put(STATE_META_KEY, pack_state_meta(contents.generation, contents.state_zxid), database.state_handle)
+        _drop_other_generations(batch, database, contents.generation)
+        database.write(batch)
+        self._database = database
+        self._floor = floor
+        self._meta = meta
+        self._end = (contents.last_zxid, contents.chain)
+        self._generation = contents.generation
+        self._prefix = generation_prefix(contents.generation)
+        self._state_zxid = self._durable_state = contents.state_zxid
+        self._staging: bytes | None = None
+        self._floor_at = float("-inf")
+        self._put = database.put
+        self._stopped = None
+        self._opened = True
+        self.sync()
+        return Recovery(meta.accepted, meta.current, contents.state_zxid, contents.last_zxid, fresh, damage)
+
+    def close(self) -> None:
+        if not self._opened:
+            return
+        try:
+            if self._stopped is None:
+                self._floor_at = float("-inf")
+                self.sync()
+                self._database.flush()
+        except StorageError:
+            raise
+        except Exception as error:
+            raise self._fail("closing", error) from error
+        finally:
+            self._stopped = "the storage is closed"
+            self._opened = False
+            self._put = _refuse_put
+            self._database.close()
+            self._floor.close()
+            self._directory.release()
+
+    def _check(self) -> None:
+        if self._stopped is not None:
+            raise StorageError(self._stopped)
+
+    def _fail(self, doing: str, error: BaseException) -> StorageError:
+        """Remember the first failure: nothing is accepted after it."""
+        if self._stopped is None:
+            self._stopped = f"{doing} {self._directory.path} failed: {error}"
+            self._put = _refuse_put
+        return StorageError(self._stopped)
+
+    # --------------------------------------------------------------------------------------------- stage
+    def append(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
+        end, chain = self._end
+        if first_zxid <= end or last_zxid - first_zxid + 1 != len(entries) or not entries:
+            raise ValueError(f"{len(entries)} entries {first_zxid:#x}-{last_zxid:#x} do not follow {end:#x}")
+        value, chain = pack_batch(entries, chain)
+        try:
+            self._put(log_key(first_zxid), value)
+        except Exception as error:
+            raise self._fail("writing to", error) from error
+        self._end = (last_zxid, chain)
+        self._database.log_bytes += len(value) + 64
+
+    def save_epochs(self, accepted: int, current: int) -> None:
+        with self._lock:
+            self._write_meta(replace(self._meta, accepted=accepted, current=current), WriteBatch(raw_mode=True))
+
+    def clear_damage(self) -> None:
+        batch = WriteBatch(raw_mode=True)
+        batch.delete(DAMAGE_KEY)
+        self._write(batch)
+
+    def truncate(self, zxid: int) -> None:
+        self._check()
+        with self._lock:
+            if zxid >= self._end[0]:
+                return
+            if zxid < self._state_zxid:
+                raise LookupError(f"the state is at {self._state_zxid:#x}, above {zxid:#x}")
+            batch = WriteBatch(raw_mode=True)
+            batch.delete_range(log_key(zxid + 1), LOG_END)
+            end = (self._meta.purged_zxid, self._meta.purged_chain)
+            record = record_before(self._database, zxid)
+            if record is not None:
+                first, value = record
+                count, chain = batch_chain(value)
+                end = (first + count - 1, chain)
+                if end[0] > zxid:
+                    end = (zxid, self._shorten(batch, first, value, zxid - first + 1))
+            self._write_meta(replace(self._meta, cuts=self._meta.cuts + 1, cut_zxid=end[0]), batch, end)
+
+    def _shorten(self, batch: WriteBatch, first: int, value: bytes, keep: int) -> int:
+        """Rewrite a record with its first `keep` entries only; returns the chain after it."""
+        before = record_before(self._database, first - 1) if first else None
+        chain = batch_chain(before[1])[1] if before is not None else self._meta.purged_chain
+        try:
+            entries, _ = unpack_batch(value, chain)
+        except DamagedRecord as error:
+            raise DamagedError(f"the log record of {first:#x}: {error}") from error
+        shorter, chain = pack_batch(entries[:keep], chain)
+        batch.put(log_key(first), shorter)
+        return chain
+
+    def write_state(self, zxid: int, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
+        if not self._state_zxid <= zxid <= self._end[0]:
+            raise ValueError(f"a state of {zxid:#x} is not between {self._state_zxid:#x} and {self._end[0]:#x}")
+        batch = WriteBatch(raw_mode=True)
+        prefix, handle, put = self._prefix, self._database.state_handle, batch.put
+        for key, value in puts:
+            put(prefix + key, value, handle)
+        for key in deletes:
+            batch.delete(prefix + key, handle)
+        put(STATE_META_KEY, pack_state_meta(self._generation, zxid), handle)
+        self._database.note_state_pairs(batch)
+        self._write(batch)
+        self._state_zxid = zxid
+
+    def begin_state(self) -> None:
+        batch = WriteBatch(raw_mode=True)
+        if self._staging is not None:
+            batch.delete_range(self._staging, generation_prefix(self._generation + 2), self._database.state_handle)
+        self._write(batch)
+        self._staging = generation_prefix(self._generation + 1)
+
+    def stage_state(self, puts: Iterable[tuple[bytes, bytes]]) -> None:
+        if self._staging is None:
+            raise ValueError("stage_state without begin_state")
+        batch = WriteBatch(raw_mode=True)
+        prefix, handle, put = self._staging, self._database.state_handle, batch.put
+        for key, value in puts:
+            put(prefix + key, value, handle)
+        self._database.note_state_pairs(batch)
+        self._write(batch)
+
+    def commit_state(self, zxid: int) -> None:
+        if self._staging is None:
+            raise ValueError("commit_state without begin_state")
+        handle = self._database.state_handle
+        generation = self._generation + 1
+        batch = WriteBatch(raw_mode=True)
+        batch.put(STATE_META_KEY, pack_state_meta(generation, zxid), handle)
+        batch.delete_range(self._prefix, self._staging, handle)
+        batch.delete_range(LOG_PREFIX, LOG_END)
+        with self._lock:
+            meta = replace(
+                self._meta,
+                cuts=self._meta.cuts + 1,
+                cut_zxid=zxid,
+                purged_zxid=zxid,
+                purged_chain=0,
+                generation=generation,
+            )
+            self._write_meta(meta, batch, (zxid, 0))
+        self._generation = generation
+        self._prefix = self._staging
+        self._staging = None
+        self._state_zxid = zxid
+
+    def _write(self, batch: WriteBatch) -> None:
+        self._check()
+        try:
+            self._database.write(batch)
+        except Exception as error:
+            raise self._fail("writing to", error) from error
+
+    def _write_meta(self, meta: LogMeta, batch: WriteBatch, end: tuple[int, int] | None = None) -> None:
+        """Write a batch that also changes the bookkeeping of the log. The lock is held."""
+        batch.put(LOG_META_KEY, meta.pack())
+        self._write(batch)
+        if end is not None:
+            self._end = end
+        self._meta = meta
+
+    # ---------------------------------------------------------------------------------------------- sync
+    def sync(self) -> None:
+        self._check()
+        meta = self._meta  # before the end: see the rules above
+        end = self._end
+        state_zxid = self._state_zxid
+        try:
+            self._database.sync()
+            self._raise_floor(meta, end)
+        except Exception as error:
+            raise self._fail("syncing", error) from error
+        self._durable_state = state_zxid
+
+    def _raise_floor(self, meta: LogMeta, end: tuple[int, int]) -> None:
+        """Write down what has just become durable."""
+        old = self._floor.value
+        floor = Floor(end[0], end[1], meta.accepted, meta.current, meta.cuts)
+        now = time.monotonic()
+        if (
+            floor.cuts != old.cuts
+            or floor.current != old.current
+            or floor.accepted != old.accepted
+            or now - self._floor_at >= FLOOR_SECONDS
+        ):
+            self._floor.settle(floor)
+            self._floor_at = now
+        else:
+            self._floor.note(floor)
+
+    # ---------------------------------------------------------------------------------------------- read
+    def read_log(self, after_zxid: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        self._check()
+        if after_zxid >= self._end[0]:
+            return []
+        with self._lock:
+            meta = self._meta
+            if after_zxid < meta.purged_zxid:
+                raise LookupError(f"the log starts after {meta.purged_zxid:#x}, above {after_zxid:#x}")
+            database = self._database
+            record = record_before(database, after_zxid + 1)
+            start = record[0] if record is not None else after_zxid + 1
+            before = record_before(database, start - 1)
+            chain = batch_chain(before[1])[1] if before is not None else meta.purged_chain
+            records = scan(database.log, log_key(start), LOG_END)
+            pair = next(records, None)
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        while pair is not None and (size < max_bytes or not found):
+            zxid = key_zxid(pair[0])
+            try:
+                entries, chain = unpack_batch(pair[1], chain)
+            except DamagedRecord as error:
+                raise DamagedError(f"the log record of {zxid:#x}: {error}") from error
+            for entry in entries:
+                if zxid > after_zxid:
+                    found.append((zxid, entry))
+                    size += len(entry)
+                    if size >= max_bytes:
+                        break
+                zxid += 1
+            pair = next(records, None)
+        return found
+
+    def read_state(self) -> Iterator[tuple[bytes, bytes]]:
+        self._check()
+        return _without_prefix(scan(self._database.state, self._prefix, generation_prefix(self._generation + 1)))
+
+    def first_zxid(self) -> int:
+        self._check()
+        for key, _ in scan(self._database.log, LOG_PREFIX, LOG_END):
+            return key_zxid(key)
+        return 0
+
+    def purge(self, upto_zxid: int) -> None:
+        self._check()
+        with self._lock:
+            limit = min(upto_zxid, self._durable_state, self._state_zxid)
+            record = record_before(self._database, limit)
+            if record is not None and record[0] + batch_chain(record[1])[0] - 1 > limit:
+                record = record_before(self._database, record[0] - 1)  # keep a record that is needed in part
+            if record is None:
+                return
+            first, value = record
+            count, chain = batch_chain(value)
+            meta = replace(self._meta, purged_zxid=first + count - 1, purged_chain=chain)
+            batch = WriteBatch(raw_mode=True)
+            batch.delete_range(LOG_PREFIX, log_key(first + 1))
+            self._write_meta(meta, batch)
+
+    def usage(self) -> DiskUsage:
+        now = time.monotonic()
+        if now - self._usage_at >= USAGE_SECONDS:
+            self._check()
+            self._usage = self._measure()
+            self._usage_at = now
+        return self._usage
+
+    def _measure(self) -> DiskUsage:
+        directory, database = self._directory, self._database
+        wal = directory.wal or directory.database
+        log_bytes = database.log.property_int_value("rocksdb.total-sst-files-size") or 0
+        with os.scandir(wal) as files:
+            log_bytes += sum(file.stat().st_size for file in files if file.name.endswith(".log"))
+        state_bytes = database.state.property_int_value("rocksdb.total-sst-files-size") or 0
+        paths = [directory.path] if directory.log_path is None else [directory.path, directory.log_path]
+        free = min(stat.f_bavail * stat.f_frsize for stat in map(os.statvfs, paths))
+        return DiskUsage(log_bytes, state_bytes, free)
+
+
+def _refuse_put(key: bytes, value: bytes) -> None:
+    """Stands in for RocksDB's `put` after a failure and before `open`."""
+    raise StorageError("the storage has failed or is closed")
+
+
+def _without_prefix(pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    for key, value in pairs:
+        yield key[4:], value
+
+
+def _drop_other_generations(batch: WriteBatch, database: Database, generation: int) -> None:
+    """Remove what a staging that was not finished left behind."""
+    here, above = generation_prefix(generation), generation_prefix(generation + 1)
+    handle = database.state_handle
+    for start, end in ((generation_prefix(1), here), (above, _GENERATIONS_END)):
+        if next(scan(database.state, start, end), None) is not None:
+            batch.delete_range(start, end, handle)
+
+
+def _remove_unborn(path: Path) -> None:
+    """Remove a database whose creation was interrupted: the floor says that nothing was ever written to it."""
+    for name in os.listdir(path):
+        os.unlink(path / name)
+    os.rmdir(path)
