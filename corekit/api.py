@@ -14,7 +14,7 @@ Not here: how plugins are found (`plugins.py`) and the hooks that make these obj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -339,13 +339,11 @@ class ConsensusHost(Protocol):
 
 @runtime_checkable
 class Consensus(Protocol):
-    """Puts entries into one order that survives failures. Pure: no I/O, time is an argument (milliseconds).
+    """Puts entries into one order that survives failures. Pure: no I/O, time is an argument (milliseconds)."""
 
-    Attributes:
-        wake_at: when `tick` has something to do next (milliseconds, same clock). It may move with every call.
-    """
-
-    wake_at: int
+    @property
+    def wake_at(self) -> int:
+        """When `tick` has something to do next (milliseconds, same clock). It may move with every call."""
 
     def start(self, host: ConsensusHost, recovery: Recovery, now_ms: int) -> None:
         """Called once after recovery, before any other method."""
@@ -558,41 +556,3 @@ class Observer:
 
     def connection_closed(self, peer: Peer, why: str) -> None:
         """A client's connection ended."""
-
-
-# --------------------------------------------------------------------------------------- admin commands
-@dataclass(slots=True)
-class AdminQuery:
-    """One call of an admin command.
-
-    Attributes:
-        parameters: of the query string, the first value of each.
-        body: of a POST.
-        peer: who asks.
-        identities: proved by the `Authorization` header, if the command demands permissions.
-    """
-
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    peer: Peer = field(default_factory=lambda: Peer("unknown"))
-    identities: Sequence[Identity] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AdminCommand:
-    """A command of the admin port: `GET /commands/<name>`, answered as JSON.
-
-    Attributes:
-        names: the name that is listed, then further names.
-        run: gives the fields of the answer (anything `json` can write; `bytes` are taken as UTF-8). Called on the
-            event loop; must be quick. A `UserError` it raises is told to the caller, any other exception is logged.
-        needs_server: only while clients are served; else the answer says that they are not.
-        post: called with POST instead of GET.
-        perms: permission bits that the caller must have on `/`, proved with the `Authorization` header; 0: none.
-    """
-
-    names: tuple[str, ...]
-    run: Callable[[AdminQuery], Mapping[str, Any]]
-    needs_server: bool = False
-    post: bool = False
-    perms: int = 0
