@@ -95,7 +95,7 @@ class ServerView(Protocol):
 
     @property
     def whitelist(self) -> frozenset[str]:
-        """The words allowed, from `parse_whitelist`."""
+        """The words allowed (`4lw.commands.whitelist`, with what is always allowed); `*` allows all."""
 
     @property
     def version(self) -> str:
@@ -406,25 +406,6 @@ _WITHOUT_SERVER = {b"envi", b"gtmk", b"isro", b"ruok"}
 WORDS = frozenset(_NAMES)
 
 
-def parse_whitelist(text: str, *, read_only_mode: bool = False) -> frozenset[str]:
-    """The words that `4lw.commands.whitelist` allows.
-
-    `srvr` always is, because ZooKeeper's own script needs it; `isro` is where read-only mode is on, because clients
-    look for a writable server with it. A name that is no word is kept and means nothing.
-    """
-    allowed = {"srvr"}
-    if read_only_mode:
-        allowed.add("isro")
-    for part in text.split(","):
-        name = part.strip()
-        if name == "*":
-            allowed.update(_NAMES.values())
-            break
-        if name:
-            allowed.add(name)
-    return frozenset(allowed)
-
-
 def is_word(first4: bytes) -> bool:
     """Whether the first four bytes of a connection are a word rather than a packet's length."""
     return first4 in _NAMES
@@ -465,7 +446,8 @@ def run_word(word: bytes, extra: bytes, view: ServerView) -> bytes:
         view: the server.
     """
     name = _NAMES[word]
-    if name not in view.whitelist:
+    allowed = view.whitelist
+    if name not in allowed and "*" not in allowed:
         return f"{name} is not executed because it is not in the whitelist.\n".encode()
     if word == b"stmk":
         return _stmk(extra, view).encode()

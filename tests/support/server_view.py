@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from corekit.codec.four_letter import DEFAULT_TRACE_MASK, ConnectionRow, SessionsDump, parse_whitelist
+from corekit.codec.four_letter import DEFAULT_TRACE_MASK, ConnectionRow, SessionsDump
 
 
 @dataclass
@@ -13,7 +13,7 @@ class FakeView:
     """Values first, then the methods that hand them out. Resets are counted."""
 
     serving: bool = True
-    whitelist: frozenset[str] = parse_whitelist("*")
+    whitelist: frozenset[str] = frozenset({"*"})
     version: str = "3.9.5-test, built on 2026-01-01 00:00 UTC"
     mode: str = "standalone"
     latency: tuple[int, float, int] = (0, 1.2667, 4)
