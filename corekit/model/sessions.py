@@ -67,6 +67,8 @@ class SessionTracker:
     def new_id(self) -> int:
         """A session id that was not given out before."""
         value = self._next_id
+        while value in self.sessions:  # the clock that ids start from may have been set back
+            value += 1
         self._next_id = value + 1
         return value
 

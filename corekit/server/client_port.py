@@ -1,0 +1,285 @@
+"""The client port's fast path: one trio task, one epoll, all plain sockets.
+
+A task a connection costs 15-30 us a wake-up, more than a request. So one task waits on an epoll object and then receives, decodes,
+handles and sends for every socket that is ready, without awaiting. What does not fit (TLS, other transports, platforms without
+epoll) goes through `streams.py`, with the same sessions.
+
+Rules
+- A reply leaves in the turn in which it was made; only what the socket does not take waits in `unsent`.
+- A client whose requests must wait (`ClientSession.paused`) is not read from; TCP holds it back.
+- A client that does not read its replies is not read from either, and is closed above `CLIENT_OUT_BYTES_MAX`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from corekit.api import ClientProtocol, ClientSession, Peer
+from corekit.errors import ProtocolError
+from corekit.limits import CLIENT_OUT_BYTES_MAX, CLIENT_OUT_PAUSE_BYTES, CLIENT_RECV_BYTES
+from corekit.server.admission import Admission
+from corekit.server.sockets import peer_of
+
+log = logging.getLogger("corekit.client")
+
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_ACCEPTS_A_TURN = 64
+_TURNS_WITHOUT_TRIO_S = 0.002  # other tasks (timers, admin) get their turn at least this often
+_EVENTS_MAX = 512
+
+
+class _Client:
+    """One socket and its session."""
+
+    __slots__ = ("fd", "interest", "peer", "session", "sock", "unsent")
+
+    def __init__(self, sock: socket.socket, peer: Peer) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.peer = peer
+        self.session: ClientSession
+        self.unsent = b""
+        self.interest = _IN
+
+
+class FastPort:
+    """Serves clients on plain sockets.
+
+    Args:
+        begin_turn: called before the events of a turn are handled (sets the clocks).
+        end_turn: called after them (proposes what was prepared).
+        admission: who may connect.
+    """
+
+    def __init__(self, begin_turn: Callable[[], None], end_turn: Callable[[], None], admission: Admission) -> None:
+        self._begin_turn = begin_turn
+        self._end_turn = end_turn
+        self._admission = admission
+        self._epoll = select.epoll()
+        self._clients: dict[int, _Client] = {}
+        self._listeners: dict[int, tuple[socket.socket, ClientProtocol]] = {}
+        self._wakers: dict[int, Callable[[], None]] = {}
+        self._woken: list[ClientSession] = []
+        self._by_session: dict[ClientSession, _Client] = {}
+        self._stalled: set[_Client] = set()
+        self._accept_again_at = 0.0
+
+    def listen(self, plain: socket.socket, protocol: ClientProtocol) -> None:
+        """Accept the connections of a listening socket."""
+        self._listeners[plain.fileno()] = (plain, protocol)
+        self._epoll.register(plain.fileno(), _IN)
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call `ready` in a turn when a descriptor (the disk worker's eventfd) is readable."""
+        self._wakers[fd] = ready
+        self._epoll.register(fd, _IN)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        poll = self._epoll.poll
+        clock = time.perf_counter
+        last_checkpoint = clock()
+        while True:
+            events = poll(0, _EVENTS_MAX)
+            if not events:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                last_checkpoint = clock()
+                continue
+            self._turn(events)
+            if clock() - last_checkpoint > _TURNS_WITHOUT_TRIO_S:
+                await trio.lowlevel.checkpoint()
+                last_checkpoint = clock()
+
+    def _turn(self, events: list[tuple[int, int]]) -> None:
+        self._begin_turn()
+        clients = self._clients
+        for fd, event in events:
+            client = clients.get(fd)
+            if client is None:
+                self._other(fd)
+                continue
+            if event & ~_OUT:
+                self._receive(client)
+            if event & _OUT and fd in clients:
+                self._send(client, [])
+        self._end_turn()
+        self.send_woken()
+
+    def _other(self, fd: int) -> None:
+        ready = self._wakers.get(fd)
+        if ready is not None:
+            ready()
+        elif fd in self._listeners:
+            self._accept(fd)
+
+    def _wake(self, session: ClientSession) -> None:
+        self._woken.append(session)
+
+    def send_woken(self) -> None:
+        """Send what other turns (commits, watches, expiry) left for clients."""
+        while self._woken:
+            woken, self._woken = self._woken, []
+            for session in woken:
+                client = self._by_session.get(session)
+                if client is not None:
+                    self._send(client, session.take())
+        if self._stalled:
+            self._resume()
+
+    def _resume(self) -> None:
+        for client in [client for client in self._stalled if not client.session.paused()]:
+            if len(client.unsent) > CLIENT_OUT_PAUSE_BYTES:
+                continue
+            self._stalled.discard(client)
+            self._feed(client, b"")
+            if client.fd in self._clients and client not in self._stalled:
+                self._interest(client)
+
+    # ---------------------------------------------------------------------------------------- sockets
+    def _accept(self, fd: int) -> None:
+        plain, protocol = self._listeners[fd]
+        for _ in range(_ACCEPTS_A_TURN):
+            try:
+                sock, name = plain.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._accept_failed(fd, error)
+                return
+            peer = peer_of(name)
+            why = self._admission.refuse(peer)
+            if why is not None:
+                log.warning("connection refused", extra={"why": why, "peer": peer.address})
+                sock.close()
+                continue
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client = _Client(sock, peer)
+            session = protocol.open(peer, self._wake)
+            if session is None:
+                self._admission.gone(peer)
+                sock.close()
+                continue
+            client.session = session
+            self._admission.opened(session)
+            self._clients[client.fd] = client
+            self._by_session[session] = client
+            self._epoll.register(client.fd, _IN)
+            self._receive(client)  # most clients have sent their first packet by now
+
+    def _accept_failed(self, fd: int, error: OSError) -> None:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            raise error
+        log.error("cannot accept connections: raise the limit of open files (ulimit -n)", extra={"error": str(error)})
+        self._epoll.modify(fd, 0)
+        self._accept_again_at = time.monotonic() + 0.1
+
+    def poll_listeners(self) -> None:
+        """Called from time to time: accept again after the process ran out of file descriptors."""
+        if self._accept_again_at and time.monotonic() >= self._accept_again_at:
+            self._accept_again_at = 0.0
+            for fd in self._listeners:
+                self._epoll.modify(fd, _IN)
+
+    def _receive(self, client: _Client) -> None:
+        try:
+            data = client.sock.recv(CLIENT_RECV_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._close(client, error.strerror or "connection broke")
+            return
+        if not data:
+            client.session.end_of_input()
+            self._send(client, client.session.take())
+            if client.fd in self._clients:
+                self._close(client, client.session.closing or "client closed the connection")
+            return
+        self._feed(client, data)
+
+    def _feed(self, client: _Client, data: bytes) -> None:
+        session = client.session
+        try:
+            session.received(data)
+        except ProtocolError as error:
+            log.warning("connection closed", extra={"why": str(error), "peer": client.peer.address})
+            self._close(client, str(error))
+            return
+        out = session.take()
+        if out or session.closing is not None:
+            self._send(client, out)
+        if session.paused() and client.fd in self._clients:
+            self._stalled.add(client)
+            self._interest(client)
+
+    def _send(self, client: _Client, out: list[bytes]) -> None:
+        data = b"".join(out)
+        if client.unsent:
+            data = client.unsent + data
+        if data:
+            try:
+                sent = client.sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._close(client, error.strerror or "connection broke")
+                return
+            before, client.unsent = client.unsent, data[sent:] if sent < len(data) else b""
+            if client.unsent:
+                if len(client.unsent) > CLIENT_OUT_BYTES_MAX:
+                    log.warning("client does not read its replies", extra={"peer": client.peer.address})
+                    self._close(client, "client does not read its replies")
+                    return
+                if len(client.unsent) > CLIENT_OUT_PAUSE_BYTES:
+                    self._stalled.add(client)
+            if bool(before) != bool(client.unsent):
+                self._interest(client)
+        if client.session.closing is not None and not client.unsent:
+            self._close(client, client.session.closing)
+
+    def _interest(self, client: _Client) -> None:
+        wanted = (0 if client in self._stalled else _IN) | (_OUT if client.unsent else 0)
+        if wanted != client.interest:
+            client.interest = wanted
+            self._epoll.modify(client.fd, wanted)
+
+    def _close(self, client: _Client, why: str) -> None:
+        if self._clients.pop(client.fd, None) is None:
+            return
+        self._epoll.unregister(client.fd)
+        del self._by_session[client.session]
+        self._stalled.discard(client)
+        self._admission.closed(client.session)
+        self._admission.gone(client.peer)
+        client.session.closed(why)
+        client.sock.close()
+
+    # -------------------------------------------------------------------------------------- whole port
+    def close_session(self, session: ClientSession, why: str) -> None:
+        """Close one client (handshake overdue)."""
+        client = self._by_session.get(session)
+        if client is not None:
+            self._close(client, why)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def close(self) -> None:
+        """Close every socket, listeners included."""
+        for client in list(self._clients.values()):
+            self._close(client, "server stops")
+        self._epoll.close()
+
+
+def plain_socket(listener: Any) -> socket.socket | None:
+    """The listening socket of a listener that the fast path can serve, else None."""
+    plain = getattr(listener, "plain", None)
+    return plain if isinstance(plain, socket.socket) else None

@@ -1,0 +1,201 @@
+"""Joins the heart with storage and consensus: what consensus asks for is done here, without waiting.
+
+One `Kernel` is one running server without its sockets. It implements `ConsensusHost` for consensus and `Gateway` for client
+protocols, and owns the disk worker. Everything runs on the event loop; only the disk worker has a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from corekit.api import AuthScheme, Consensus, Observer, Peer, Recovery, Storage
+from corekit.errors import DamagedError
+from corekit.model.sessions import first_session_id
+from corekit.replica.attach import attach
+from corekit.replica.connection import Connection
+from corekit.replica.options import ReplicaOptions
+from corekit.replica.replica import Replica
+from corekit.server.disk import DiskWorker
+
+log = logging.getLogger("corekit.server")
+
+_MILESTONE_ENTRIES = 10_000
+
+
+class Kernel:
+    """One server's heart, storage and consensus.
+
+    Args:
+        server_id: `myid`, or 1 for a server on its own.
+        notify: wakes the event loop from the disk thread.
+        retain_entries: log entries kept behind the state; 0 keeps all.
+
+    Attributes:
+        replica: the heart.
+        disk: the worker that syncs.
+        view: the server as four-letter words see it; set by the server.
+    """
+
+    def __init__(
+        self,
+        options: ReplicaOptions,
+        storage: Storage,
+        consensus: Consensus,
+        schemes: Mapping[str, AuthScheme],
+        observers: Sequence[Observer],
+        *,
+        server_id: int,
+        notify: Callable[[], None],
+        retain_entries: int,
+    ) -> None:
+        self.storage = storage
+        self.consensus = consensus
+        self.replica = Replica(options, schemes, first_session_id(server_id, time.time_ns() // 1_000_000), observers)
+        self.disk = DiskWorker(storage, notify, self._disk_failed, time.perf_counter)
+        self.view: Any = None
+        self.role_changed: Callable[[str], None] = lambda mode: None
+        self._epochs = (0, 0)
+        self._retain_entries = retain_entries
+        self._since_milestone = 0
+        self._milestones: deque[int] = deque()
+        self._purging = False
+
+    # ----------------------------------------------------------------------------------- start and stop
+    def recover(self) -> Recovery:
+        """Open storage and read the state. Blocks; call it in a thread before anything else.
+
+        Raises:
+            DataDirError, DamagedError: see `Storage.open`.
+        """
+        recovery = self.storage.open()
+        if recovery.damage is not None:
+            raise DamagedError(f"{recovery.damage}. Nothing is served from a damaged log")
+        replica = self.replica
+        self.set_time()
+        if recovery.fresh:
+            replica.tree.bootstrap()
+        else:
+            replica.image.load(self.storage.read_state(), recovery.state_zxid, replica.now_ms)
+            replica.quotas.restore(replica.tree)
+            self._read_tail(recovery)
+        self._epochs = (recovery.accepted_epoch, recovery.current_epoch)
+        return recovery
+
+    def _read_tail(self, recovery: Recovery) -> None:
+        at = recovery.state_zxid
+        while at < recovery.last_zxid:
+            entries = self.storage.read_log(at, 4 * 1024 * 1024)
+            if not entries:
+                raise DamagedError(f"the log ends at zxid 0x{at:x}, but 0x{recovery.last_zxid:x} was expected")
+            for zxid, entry in entries:
+                self.replica.logged(zxid, (entry,))
+            at = entries[-1][0]
+
+    def start(self, recovery: Recovery) -> None:
+        """Start the disk worker and consensus."""
+        self.disk.start()
+        self.replica.bind(self.consensus)
+        self.consensus.start(self, recovery, self.replica.now_ms)
+        self.write_state()
+
+    def finish(self) -> None:
+        """Write the last of the state, sync and close storage. Blocks."""
+        self.consensus.stop()
+        if self.replica.image.pending():
+            self.write_state()
+        self.disk.stop()
+        self.storage.close()
+
+    def _disk_failed(self, error: BaseException) -> None:
+        raise error
+
+    # -------------------------------------------------------------------------------------------- turns
+    def set_time(self) -> None:
+        """Begin a turn."""
+        self.replica.set_time(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+
+    def end_turn(self) -> None:
+        """End a turn: propose what was prepared, bring the stored state on when enough has changed."""
+        replica = self.replica
+        replica.flush()
+        if replica.state_due():
+            self.write_state()
+
+    def write_state(self) -> None:
+        """Stage one step of the stored state, and drop log entries that nobody needs any more."""
+        zxid, puts, deletes = self.replica.image.step()
+        self.storage.write_state(zxid, puts, deletes)
+        if self._retain_entries and len(self._milestones) * _MILESTONE_ENTRIES > self._retain_entries:
+            upto = min(self._milestones.popleft(), zxid)
+            if not self._purging:
+                self._purging = True
+                self.disk.submit(lambda: self.storage.purge(upto), self._purged)
+
+    def _purged(self, _: None) -> None:
+        self._purging = False
+
+    # ---------------------------------------------------------------------- ConsensusHost: for consensus
+    def persist(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
+        """Log entries."""
+        self.storage.append(first_zxid, entries, last_zxid)
+        self.replica.logged(first_zxid, entries)
+        self.disk.sync(lambda: self.consensus.persisted(last_zxid))
+        self._since_milestone += len(entries)
+        if self._since_milestone >= _MILESTONE_ENTRIES:
+            self._since_milestone = 0
+            self._milestones.append(last_zxid)
+
+    def committed(self, upto_zxid: int) -> None:
+        """Apply and answer."""
+        self.replica.committed(upto_zxid)
+
+    def serve(self, mode: str, next_zxid: int) -> None:
+        """Serve clients."""
+        self.replica.serve(mode, next_zxid)
+        log.info("serving", extra={"mode": mode, "zxid": f"0x{self.replica.tree.zxid:x}"})
+        self.role_changed(mode)
+
+    def suspend(self, why: str) -> None:
+        """Stop serving."""
+        self.replica.suspend(why)
+        log.info("not serving", extra={"why": why})
+        self.role_changed("looking")
+
+    def save_epochs(self, accepted: int, current: int) -> None:
+        """Stage both epochs."""
+        self._epochs = (accepted, current)
+        self.storage.save_epochs(accepted, current)
+
+    def renumber(self, next_zxid: int) -> None:
+        """Continue in a new epoch."""
+        self.replica.renumber(next_zxid)
+
+    # ---------------------------------------------------------------------- Gateway: for client protocols
+    @property
+    def frame_bytes_max(self) -> int:
+        """jute.maxbuffer."""
+        return self.replica.options.jute_max_buffer
+
+    def connect(self, peer: Peer, woken: Callable[[Any], None]) -> Connection:
+        """A client connected."""
+        return self.replica.connect(peer, woken)
+
+    def attach(self, connection: Connection, request: bytes) -> None:
+        """Open or reopen a session."""
+        attach(self.replica, connection, request)
+
+    def feed(self, connection: Connection, data: bytes) -> int:
+        """Handle requests."""
+        return self.replica.feed(connection, data)
+
+    def overloaded(self, connection: Connection) -> bool:
+        """Whether its requests should wait."""
+        return self.replica.overloaded(connection)
+
+    def disconnect(self, connection: Connection) -> None:
+        """A client is gone."""
+        self.replica.disconnect(connection)

@@ -1,0 +1,301 @@
+"""A running server: every task, in one nursery. What ends one ends all: a half-alive server is worse than none.
+
+Start order: storage is opened and read (in a thread), listeners are bound, consensus starts, then clients are accepted. Stop order:
+accept no more, finish the writes in flight (bounded), write the last of the state, sync, close.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from corekit.api import ClientProtocol
+from corekit.config import Loaded, Settings
+from corekit.errors import EXIT_DISK, EXIT_OK, StorageError
+from corekit.replica.options import ReplicaOptions
+from corekit.server.admission import Admission
+from corekit.server.client_port import FastPort, plain_socket
+from corekit.server.kernel import Kernel
+from corekit.server.metrics import Registry
+from corekit.server.streams import serve_stream
+from corekit.server.view import View
+
+if TYPE_CHECKING:
+    from corekit.hooks import Parts
+
+log = logging.getLogger("corekit.server")
+
+_TICK_S = 0.05
+_FINISH_S = 1.5  # how long writes in flight are waited for when the server stops
+_STATE_EVERY_S = 1.0
+_SPACE_EVERY_S = 1.0
+
+
+def replica_options(s: Settings) -> ReplicaOptions:
+    """The part of the settings that decides how the heart behaves."""
+    return ReplicaOptions(
+        tick_time_ms=s.tick_time_ms,
+        min_session_timeout_ms=s.min_session_timeout_ms,
+        max_session_timeout_ms=s.max_session_timeout_ms,
+        jute_max_buffer=s.jute_max_buffer,
+        global_outstanding_limit=s.global_outstanding_limit,
+        skip_acl=s.skip_acl,
+        extended_types=s.extended_types_enabled,
+        emulate_353_ttl=s.emulate_353_ttl_nodes,
+        enforce_quota=s.enforce_quota,
+        close_session_paths=s.close_session_txn_enabled,
+        container_never_used_ms=s.container_max_never_used_interval_ms,
+    )
+
+
+class Server:
+    """One server process's tasks.
+
+    Args:
+        loaded: effective settings.
+        parts: the plugins in use.
+        say: prints the lines that tell a person where the server is.
+    """
+
+    def __init__(self, loaded: Loaded, parts: Parts, say: Callable[[str], None]) -> None:
+        self.settings = loaded.settings
+        self.parts = parts
+        self._say = say
+        s = self.settings
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        retain = s.snap_count * s.autopurge_snap_retain_count if s.autopurge_interval_ms else 0
+        self.kernel = Kernel(
+            replica_options(s),
+            parts.storage,
+            parts.consensus,
+            parts.auth_schemes,
+            parts.observers,
+            server_id=s.my_id if s.my_id >= 0 else 1,
+            notify=self._notify,
+            retain_entries=retain,
+        )
+        self.registry = Registry()
+        self.view = View(self.kernel, s, self.registry)
+        self.kernel.view = self.view
+        self.admission = Admission(s.max_client_cnxns, s.max_cnxns, s.sessionless_timeout_ms)
+        self.port = FastPort(self._begin_turn, self.kernel.end_turn, self.admission)
+        self.kernel.role_changed = self._role_changed
+        self._stopping = trio.Event()
+        self._why = ""
+
+    def _role_changed(self, mode: str) -> None:
+        self.parts.events.role_changed(mode, self.kernel.consensus.status().epoch)
+
+    def _notify(self) -> None:
+        os.eventfd_write(self._wake_fd, 1)
+
+    def _begin_turn(self) -> None:
+        self.kernel.set_time()
+        self.admission.now_ms = self.kernel.replica.now_ms
+
+    def _disk_ready(self) -> None:
+        os.eventfd_read(self._wake_fd)
+        self.kernel.disk.completed()
+
+    # --------------------------------------------------------------------------------------------- run
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop`.
+
+        Raises:
+            UserError: the data directory or a port cannot be used.
+            StorageError: a write or sync failed.
+        """
+        began = time.perf_counter()
+        recovery = await trio.to_thread.run_sync(self.kernel.recover)
+        gc.collect()
+        gc.freeze()  # the tree is not garbage: keep the collector away from it
+        gc.set_threshold(50_000, 20, 1000)
+        async with trio.open_nursery() as nursery:
+            where = await self._listen(nursery)
+            self.port.watch(self._wake_fd, self._disk_ready)
+            self._begin_turn()
+            self.kernel.start(recovery)
+            nursery.start_soon(self.port.run)
+            nursery.start_soon(self._tick)
+            nursery.start_soon(self._every, _STATE_EVERY_S, self._keep_state)
+            nursery.start_soon(self._every, _SPACE_EVERY_S, self._watch_space)
+            nursery.start_soon(self._collect)
+            for service in self.parts.services:
+                nursery.start_soon(service.run, self.kernel)
+            s = self.settings
+            log.info(
+                "started",
+                extra={
+                    "seconds": round(time.perf_counter() - began, 3),
+                    "znodes": self.view.node_count,
+                    "zxid": f"0x{self.view.last_zxid:x}",
+                },
+            )
+            self._say(f"corekit listens on {', '.join(where)}, data in {os.path.abspath(s.data_dir)}")
+            self._say(f"plugins: {', '.join(sorted(info.name for info in self.parts.infos))}")
+            self.parts.events.server_started(where)
+            task_status.started()
+            await self._stopping.wait()
+            self.parts.events.server_stopping(self._why)
+            await self._finish_writes()
+            nursery.cancel_scope.cancel()
+        self.port.close()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.kernel.finish)
+        os.close(self._wake_fd)
+
+    def stop(self, why: str) -> None:
+        """Ask the server to stop in good order."""
+        self._why = why
+        self._stopping.set()
+
+    async def _listen(self, nursery: trio.Nursery) -> list[str]:
+        where = []
+        transport = self.parts.transport
+        for protocol in self.parts.protocols:
+            protocol.bind(self.kernel)
+            for address, port, tls in protocol.listeners():
+                backlog = self.settings.client_port_listen_backlog
+                for listener in await transport.listen(address, port, tls=tls, backlog=backlog):
+                    text = transport.describe(listener)
+                    where.append(text)
+                    if port == self.settings.client_port and protocol.name == "zookeeper":
+                        self.view.client_port = int(text.rpartition(":")[2]) if ":" in text else port
+                    plain = plain_socket(listener)
+                    if plain is not None:
+                        self.port.listen(plain, protocol)
+                    else:
+                        nursery.start_soon(self._serve_listener, listener, protocol)
+        return where
+
+    async def _serve_listener(self, listener: Any, protocol: ClientProtocol) -> None:
+        async def serve(stream: Any) -> None:
+            await serve_stream(self, stream, protocol)
+
+        await trio.serve_listeners(serve, [listener])
+
+    def turn(self, work: Callable[[], None]) -> None:
+        """Run something that changes state as a turn of its own."""
+        self._begin_turn()
+        work()
+        self.kernel.end_turn()
+        self.port.send_woken()
+
+    # ------------------------------------------------------------------------------------------- timers
+    async def _every(self, seconds: float, work: Callable[[], None]) -> None:
+        while True:
+            await trio.sleep(seconds)
+            work()
+
+    async def _tick(self) -> None:
+        consensus, replica = self.kernel.consensus, self.kernel.replica
+        next_expiry = 0
+        while True:
+            await trio.sleep(_TICK_S)
+            self._begin_turn()
+            consensus.tick(replica.now_ms)
+            if replica.now_ms >= next_expiry:
+                tick = self.settings.tick_time_ms
+                next_expiry = (replica.now_ms // tick + 1) * tick
+                replica.tick()
+            for session in self.admission.overdue():
+                self.port.close_session(session, "no session within the time allowed")
+            self.port.poll_listeners()
+            self.kernel.end_turn()
+            self.port.send_woken()
+            self._log_failures()
+
+    def _log_failures(self) -> None:
+        failures = self.kernel.replica.stats.observer_failures
+        while failures:
+            method, error = failures.pop(0)
+            log.error(
+                "observer failed and is not called any more",
+                extra={"observer": f"{type(getattr(method, '__self__', None)).__module__}", "error": repr(error)},
+            )
+
+    def _keep_state(self) -> None:
+        if self.kernel.replica.image.pending():
+            self._begin_turn()
+            self.kernel.write_state()
+
+    async def _collect(self) -> None:
+        s = self.settings
+        interval = s.container_check_interval_ms / 1000
+        most = max(1, int(s.container_max_per_minute * interval / 60))
+        while True:
+            await trio.sleep(interval)
+            if self.kernel.replica.serving:
+                self.turn(lambda: self.kernel.replica.collect(most) and None)
+
+    def _watch_space(self) -> None:
+        watermark = self.settings.free_space_watermark_bytes
+        free = self.kernel.storage.usage().free_bytes
+        replica = self.kernel.replica
+        if watermark <= 0 or free < 0:
+            return
+        if replica.refuse_writes is None and free < watermark:
+            replica.refuse_writes = f"only {free} bytes are free on disk, the watermark is {watermark}"
+            log.error(
+                "disk is almost full: writes are refused until space returns",
+                extra={"free_bytes": free, "watermark_bytes": watermark},
+            )
+        elif replica.refuse_writes is not None and free > watermark * 11 // 10:
+            replica.refuse_writes = None
+            log.info("disk space is back: writes are accepted", extra={"free_bytes": free})
+
+    async def _finish_writes(self) -> None:
+        with trio.move_on_after(_FINISH_S):
+            while self.kernel.replica.outstanding:
+                await trio.sleep(0.005)
+
+
+async def _signals(server: Server, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
+        async for number in received:
+            log.info("stopping", extra={"signal": signal.Signals(number).name})
+            server.stop(signal.Signals(number).name)
+
+
+async def _main(loaded: Loaded, parts: Parts) -> None:
+    server = Server(loaded, parts, lambda line: print(line, file=sys.stderr, flush=True))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_signals, server)
+        await server.run()
+        nursery.cancel_scope.cancel()
+
+
+def run(loaded: Loaded, parts: Parts) -> int:
+    """Run a server until SIGTERM or Ctrl-C.
+
+    Returns:
+        The exit code of the process: 0, or `EXIT_DISK` after a failed write or sync.
+
+    Raises:
+        UserError: what the person at the keyboard can mend.
+    """
+    try:
+        trio.run(_main, loaded, parts)
+    except BaseExceptionGroup as group:
+        error = _first(group)
+        if isinstance(error, StorageError):
+            log.critical("the disk failed, nothing more is acknowledged: the process stops", extra={"error": str(error)})
+            os._exit(EXIT_DISK)  # the disk thread may hang in the failed call; nothing is left to be saved
+        raise error from error.__cause__
+    return EXIT_OK
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error behind nested groups: a server has one reason to stop."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

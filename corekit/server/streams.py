@@ -1,0 +1,82 @@
+"""Client connections over any trio stream: TLS, Unix sockets, in-memory pipes. Two tasks a connection, the same sessions."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from corekit.api import ClientProtocol, ClientSession
+from corekit.errors import ProtocolError
+from corekit.limits import CLIENT_RECV_BYTES
+
+if TYPE_CHECKING:
+    from corekit.server.server import Server
+
+log = logging.getLogger("corekit.client")
+
+
+async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) -> None:
+    """Serve one client until either side closes.
+
+    Args:
+        stream: a trio stream that the transport accepted; closed here.
+    """
+    peer = server.parts.transport.peer(stream)
+    why = server.admission.refuse(peer)
+    if why is not None:
+        log.warning("connection refused", extra={"why": why, "peer": peer.address})
+        await trio.aclose_forcefully(stream)
+        return
+    wake = trio.Event()
+
+    def woken(_: ClientSession) -> None:
+        wake.set()
+
+    session = protocol.open(peer, woken)
+    if session is None:
+        server.admission.gone(peer)
+        await trio.aclose_forcefully(stream)
+        return
+    server.admission.opened(session)
+
+    async def send() -> None:
+        nonlocal wake
+        while True:
+            data = b"".join(session.take())
+            if data:
+                await stream.send_all(data)
+            elif session.closing is not None:
+                nursery.cancel_scope.cancel()
+                return
+            else:
+                await wake.wait()
+                wake = trio.Event()
+                server.turn(lambda: session.received(b""))
+
+    async def receive() -> None:
+        while session.closing is None:
+            while session.paused() and session.closing is None:
+                await trio.sleep(0.001)
+            data = await stream.receive_some(CLIENT_RECV_BYTES)
+            if not data:
+                session.end_of_input()
+            else:
+                server.turn(lambda: session.received(data))
+            wake.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await receive()
+    except ProtocolError as error:
+        log.warning("connection closed", extra={"why": str(error), "peer": peer.address})
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+    finally:
+        server.admission.closed(session)
+        server.admission.gone(peer)
+        session.closed(session.closing or "connection ended")
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
