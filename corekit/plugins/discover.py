@@ -106,14 +106,12 @@ def load(one: Found) -> None:
     if inspect.isclass(plugin):
         raise PluginError(f"{one}: {one.point.value} is a class; the entry point must name a module or an object")
     version = getattr(plugin, "api_version", None)
+    if not isinstance(version, int):
+        raise PluginError(f"{one}: {one.point.value} has no api_version; write api_version = {API_VERSION}")
     if version != API_VERSION:
+        newer = "a newer release of the plugin" if version < API_VERSION else "a newer corekit"
         raise PluginError(
-            f"{one} is made for API version {version}, this corekit has API version {API_VERSION}: "
-            + (
-                "install a newer release of the plugin"
-                if not isinstance(version, int) or version < API_VERSION
-                else "install a newer corekit"
-            )
+            f"{one} is made for API version {version}, this corekit has API version {API_VERSION}: install {newer}"
         )
     kind = getattr(plugin, "kind", None)
     if kind not in KINDS:

@@ -1,0 +1,145 @@
+"""The command `corekit`: its own commands, and those of plugins.
+
+Rules
+- Plugins are looked for only when a command is asked for that is not built in, or when all commands are listed, so that
+  `corekit serve` starts fast and imports nothing that it does not use.
+- A `UserError` is one line on stderr and its exit code, never a traceback. A plugin that fails is told in one line and
+  takes away nothing but its own commands.
+- What a command needs is imported inside it.
+
+Not here: what the commands do (one module each).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from corekit import __version__
+from corekit.cli.config_cmd import config_app
+from corekit.cli.plugins_cmd import plugins
+from corekit.cli.serve import serve
+from corekit.errors import UserError
+
+# Commands that need no plugin to be known; a group names those of its own.
+BUILT_IN: dict[str, frozenset[str] | None] = {
+    "serve": None,
+    "plugins": None,
+    "version": None,
+    "config": frozenset({"show"}),
+}
+
+_EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong use, 3 data directory, 14 port in use, 20 disk failed, 21 data damaged."
+)
+
+
+def _version_option(value: bool) -> None:
+    if value:
+        version()
+        raise typer.Exit
+
+
+def _main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version_option, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A coordination server that ZooKeeper clients cannot tell from Apache ZooKeeper, and tools around it.
+
+    Start a server: corekit serve
+    """
+
+
+def version() -> None:
+    """Print the version of corekit, of Python, and of the plugin API."""
+    from platform import python_version
+
+    from corekit.limits import API_VERSION
+
+    print(f"corekit {__version__} (Python {python_version()}, plugin API {API_VERSION})")
+
+
+def build() -> typer.Typer:
+    """The application with the commands that are built in."""
+    app = typer.Typer(
+        name="corekit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=_EPILOG
+    )
+    app.callback()(_main)
+    app.command(rich_help_panel="Server")(serve)
+    app.command(rich_help_panel="Server")(plugins)
+    app.add_typer(config_app, name="config", rich_help_panel="Server")
+    app.command()(version)
+    return app
+
+
+def needs_plugins(arguments: Sequence[str]) -> bool:
+    """Whether this command line can only be understood with the commands of plugins."""
+    if any(name.startswith("_COREKIT_COMPLETE") for name in os.environ):
+        return True
+    words = [word for word in arguments if not word.startswith("-")]
+    if not words:
+        return "--version" not in arguments
+    if words[0] not in BUILT_IN:
+        return True
+    inner = BUILT_IN[words[0]]
+    return inner is not None and (len(words) == 1 or words[1] not in inner)
+
+
+def add_plugin_commands(app: typer.Typer) -> list[str]:
+    """Let plugins add their commands. Returns a line for each that could not.
+
+    A group that exists already (`config`) is extended; a command that exists already is refused.
+    """
+    from corekit.plugins import register_commands
+
+    problems = register_commands(app)
+    _merge(app, "", problems)
+    return problems
+
+
+def _merge(app: typer.Typer, path: str, problems: list[str]) -> None:
+    groups: dict[str, typer.Typer] = {}
+    kept_groups = []
+    for group in app.registered_groups:
+        inner = group.typer_instance
+        name = group.name or (inner.info.name if inner is not None else None) or ""
+        if inner is None or not isinstance(name, str) or name not in groups:
+            kept_groups.append(group)
+            if inner is not None and isinstance(name, str):
+                groups[name] = inner
+        else:
+            groups[name].registered_commands.extend(inner.registered_commands)
+            groups[name].registered_groups.extend(inner.registered_groups)
+    app.registered_groups[:] = kept_groups
+    taken = set(groups)
+    kept_commands = []
+    for command in app.registered_commands:
+        name = command.name or (command.callback.__name__.replace("_", "-") if command.callback else "")
+        if name in taken:
+            owner = getattr(command.callback, "__module__", "?")
+            problems.append(f"the command {path}{name} of {owner} is left out: the name is taken")
+        else:
+            taken.add(name)
+            kept_commands.append(command)
+    app.registered_commands[:] = kept_commands
+    for name, inner in groups.items():
+        _merge(inner, f"{path}{name} ", problems)
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line and exit the process."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app = build()
+        if needs_plugins(words):
+            for problem in add_plugin_commands(app):
+                print(f"corekit: warning: {problem}", file=sys.stderr)
+        app(words, prog_name="corekit")
+    except UserError as error:
+        print(f"corekit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,71 @@
+"""`corekit serve`: run a server in the foreground."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from corekit.cli.options import (
+    ClientPortOption,
+    ConfigOption,
+    DataDirOption,
+    PluginsOption,
+    SetOption,
+    load_settings,
+)
+
+
+def serve(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    client_port: ClientPortOption = None,
+    plugins: PluginsOption = None,
+    assignments: SetOption = None,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", metavar="FORM", help="human or json.", show_default=False)
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.", show_default=False),
+    ] = None,
+) -> None:
+    """Run a server until Ctrl-C or SIGTERM.
+
+    Without any option it serves on port 2181 and keeps its data in ./corekit-data.
+
+    [bold]Examples[/bold]
+
+      corekit serve
+
+      corekit serve --data-dir /var/lib/corekit --client-port 2182
+
+      corekit serve --config zoo.cfg --set maxClientCnxns=0
+
+      corekit serve --plugins memory            [dim]# nothing is written to disk[/dim]
+
+      corekit serve -p no:digest --log-format json
+
+    Settings are taken from: defaults, the file, ZOO_* variables, COREKIT_* variables, options; the later wins.
+    See what that adds up to with [bold]corekit config show[/bold], and which plugins run with
+    [bold]corekit plugins[/bold].
+    """
+    assignments = list(assignments or ())
+    for name, value in (("log.format", log_format), ("log.level", log_level)):
+        if value is not None:
+            assignments.append(f"{name}={value}")
+    loaded = load_settings(config, data_dir, client_port, plugins, assignments)
+
+    import logging
+
+    from corekit import logs
+    from corekit.plugins import wire
+
+    logs.setup(loaded.settings.log_format, loaded.settings.log_level)
+    for text in loaded.warnings:
+        logging.getLogger("corekit.config").warning(text)
+    parts = wire(loaded.settings)
+
+    from corekit.server.server import run
+
+    raise typer.Exit(run(loaded, parts))
