@@ -1,4 +1,7 @@
-"""Consensus of one: what is durable is decided. A server of one without elections, and the smallest example of the contract."""
+"""Consensus of one: what is durable is decided.
+
+A server of one without elections, and the smallest example of the contract.
+"""
 
 from __future__ import annotations
 

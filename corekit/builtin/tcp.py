@@ -1,4 +1,7 @@
-"""The TCP transport. One dual-stack socket a port, so that `0.0.0.0` and `::` are both served and port 0 is one port."""
+"""The TCP transport.
+
+One dual-stack socket a port, so that `0.0.0.0` and `::` are both served and port 0 is one port.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class TcpTransport:
             else:
                 infos = await trio.socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
                 family, *_, where = infos[0]
-                plain = socket.create_server(where[:2], family=family, backlog=size)  # type: ignore[arg-type]
+                plain = socket.create_server(where[:2], family=family, backlog=size)
         except OSError as error:
             raise _bind_error(address, port, error) from None
         plain.setblocking(False)
@@ -77,7 +80,7 @@ class TcpTransport:
 
     def describe(self, listener: Any) -> str:
         """`address:port` as bound."""
-        inner = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
+        inner: Any = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
         host, port = inner.plain.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host and host != "::" else f"{'0.0.0.0' if host == '::' else host}:{port}"
 

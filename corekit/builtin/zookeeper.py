@@ -1,8 +1,8 @@
 """ZooKeeper's client protocol: first bytes, four-letter words, the handshake, and frames from then on.
 
-The kernel speaks ZooKeeper's requests itself, so after the handshake bytes go through unchanged; what is left to do here is
-framing and the answers to first bytes that mean something else (four-letter words, HTTP, TLS).
-Sources: `NIOServerCnxn`, `FourLetterCommands`.
+The kernel speaks ZooKeeper's requests itself, so after the handshake bytes go through unchanged; what is left to do
+here is framing and the answers to first bytes that mean something else (four-letter words, HTTP, TLS). Sources:
+`NIOServerCnxn`, `FourLetterCommands`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ log = logging.getLogger("corekit.client")
 _HTTP = frozenset((b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"TRAC", b"CONN", b"PRI "))
 _TLS_ALERT = bytes((21, 3, 1, 0, 2, 2, 70))  # fatal, protocol_version
 _HTTP_ANSWER = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
 )
 _HTTP_TEXT = (
     b"This is a ZooKeeper client port, it does not speak HTTP.\n"
@@ -37,7 +38,18 @@ _START, _WORD, _HELLO, _OPEN = range(4)
 class ZooKeeperSession:
     """One client connection."""
 
-    __slots__ = ("_chunks", "_connection", "_feed", "_gateway", "_have", "_limit", "_need", "_state", "_woken", "closing")
+    __slots__ = (
+        "_chunks",
+        "_connection",
+        "_feed",
+        "_gateway",
+        "_have",
+        "_limit",
+        "_need",
+        "_state",
+        "_woken",
+        "closing",
+    )
 
     def __init__(self, gateway: Gateway, peer: Peer, woken: Callable[[ClientSession], None]) -> None:
         self._gateway = gateway

@@ -1,7 +1,8 @@
 """Transactions ("entries"): TxnHeader, body, optional digest, in ZooKeeper's encoding.
 
 The bytes made here once are what is logged, sent to followers and written to disk. Writers of the hot path inline
-`HEADER.pack`; readers (recovery, learners, tools) use `decode`. Source: `SerializeUtils.deserializeTxn`, `zookeeper.jute`.
+`HEADER.pack`; readers (recovery, learners, tools) use `decode`. Source: `SerializeUtils.deserializeTxn`,
+`zookeeper.jute`.
 """
 
 from __future__ import annotations

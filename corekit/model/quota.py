@@ -22,7 +22,7 @@ _FIRST = ("count", "bytes")
 
 
 def parse_track(data: bytes | None) -> dict[str, int]:
-    """The numbers in a limits or statistics znode; what does not parse is left out, as are unset limits (-1 or empty)."""
+    """The numbers in a limits or statistics znode, without what does not parse."""
     values: dict[str, int] = {}
     for pair in _SEPARATORS.split((data or b"").decode("utf-8", "replace")):
         parts = pair.split("=")

@@ -1,7 +1,9 @@
-"""Sessions: ids, passwords and expiry, as ZooKeeper does them, so that a session can move between servers of both kinds.
+"""Sessions: ids, passwords and expiry, as ZooKeeper does them, so that a session can move between servers of both
+kinds.
 
-A session is touched by writing the current time into it (`heard_ms`); the expiry buckets are looked at once a tick and move
-sessions that were heard since, so that a request costs one attribute store. Sources: `SessionTrackerImpl`, `ExpiryQueue`.
+A session is touched by writing the current time into it (`heard_ms`); the expiry buckets are looked at once a tick
+and move sessions that were heard since, so that a request costs one attribute store. Sources: `SessionTrackerImpl`,
+`ExpiryQueue`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ _PASSWORD = Struct("<IIII")
 
 
 def password(session_id: int) -> bytes:
-    """The 16-byte password of a session: `java.util.Random(id ^ secret).nextBytes` (`ZooKeeperServer.generatePasswd`)."""
+    """The 16-byte password of a session (`ZooKeeperServer.generatePasswd`: `Random(id ^ secret).nextBytes`)."""
     state = ((session_id & _MASK64) ^ _SECRET ^ _MULTIPLIER) & _MASK48
     words = []
     for _ in range(4):

@@ -86,9 +86,7 @@ def with_child(record: bytes, step: int, pzxid: int) -> bytes:
     """The record of a parent after one child more (`step` 1) or less (-1)."""
     cversion = (int.from_bytes(record[CVERSION:AVERSION], "big") + 1) & 0xFFFFFFFF
     children = int.from_bytes(record[NUM_CHILDREN:PZXID], "big") + step
-    return (
-        record[:CVERSION] + cversion.to_bytes(4, "big") + record[AVERSION:NUM_CHILDREN] + _IQ.pack(children, pzxid)
-    )
+    return record[:CVERSION] + cversion.to_bytes(4, "big") + record[AVERSION:NUM_CHILDREN] + _IQ.pack(children, pzxid)
 
 
 def with_quiet_data(record: bytes, data: bytes) -> bytes:
@@ -140,7 +138,7 @@ def owner_kind(owner: int, extended: bool, emulate_353: bool = False) -> str:
         return "none"
     if owner == CONTAINER_OWNER:
         return "container"
-    if extended and (emulate_353 and owner < 0 or (owner >> 40) & 0xFFFFFF == 0xFF0000):
+    if extended and ((emulate_353 and owner < 0) or (owner >> 40) & 0xFFFFFF == 0xFF0000):
         return "ttl"
     return "session"
 

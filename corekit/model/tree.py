@@ -3,9 +3,11 @@
 Rules
 - `nodes` holds committed state only; reads see nothing else. What is proposed but not committed lives in the pending
   view (`pend*`), which only the preparation of later transactions reads and which may be dropped at any time.
-- A change is computed once, against the pending view, by one of the `change_*` functions, and becomes visible by `commit`.
-  The leader computes it when it prepares a transaction, a learner when it receives a committed one: the same code.
-- A pending entry may be older than its commit (it then equals the committed state), so it is dropped in bulk, not one by one.
+- A change is computed once, against the pending view, by one of the `change_*` functions, and becomes visible by
+  `commit`. The leader computes it when it prepares a transaction, a learner when it receives a committed one: the
+  same code.
+- A pending entry may be older than its commit (it then equals the committed state), so it is dropped in bulk, not one
+  by one.
 
 Not here: validation and error codes (`replica/prepare.py`), encodings (`codec`), who watches (`watches.py`).
 """
@@ -22,9 +24,10 @@ from corekit.model.stat import new_record, with_aversion, with_child, with_data
 # Kinds of change: the first element of every change tuple.
 SET, CREATE, DELETE, ACL = 0, 1, 2, 3
 
-# One change to the tree. SET: (SET, path, record). CREATE: (CREATE, path, record, parent, parent record, stored cversion
-# of the parent, acl key, stored owner if container or TTL). DELETE: (DELETE, path, None, parent, parent record). ACL: (ACL, path, record, key).
-Change = tuple  # type: ignore[type-arg]
+# One change to the tree. SET: (SET, path, record). CREATE: (CREATE, path, record, parent, parent record, stored
+# cversion of the parent, acl key, stored owner if container or TTL). DELETE: (DELETE, path, None, parent, parent
+# record). ACL: (ACL, path, record, key).
+Change = tuple[Any, ...]
 
 _EMPTY_DATA = b"\x00\x00\x00\x00"
 _NO_OWNER = bytes(8)
@@ -207,7 +210,7 @@ class Tree:
         assert self._journal is not None
         for path in touched:
             for view in (self.pend, self.pend_cversion, self.pend_acl, self.pend_owner):
-                self._journal.append((view, path, view.get(path, _ABSENT)))  # type: ignore[attr-defined]
+                self._journal.append((view, path, view.get(path, _ABSENT)))
 
     # ------------------------------------------------------------------------------------------ changes
     def change_set(self, path: bytes, data: bytes, version: int, zxid: int, time_ms: int) -> Change:

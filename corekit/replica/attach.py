@@ -1,7 +1,7 @@
 """The session handshake: ConnectRequest in, ConnectResponse out (possibly later, when a new session is committed).
 
-Checks stand in ZooKeeper's order (`ZooKeeperServer.processConnectRequest`). One difference: an older connection of the same
-session is closed only after the password was right, so that a session id alone cannot disturb anyone.
+Checks stand in ZooKeeper's order (`ZooKeeperServer.processConnectRequest`). One difference: an older connection of
+the same session is closed only after the password was right, so that a session id alone cannot disturb anyone.
 """
 
 from __future__ import annotations
@@ -62,9 +62,7 @@ def _open(replica: Replica, connection: Connection, timeout: int, tail: bytes) -
     replica.propose_session(connection, session_id, timeout, _response(timeout, session_id, tail))
 
 
-def _reopen(
-    replica: Replica, connection: Connection, session_id: int, given: bytes, timeout: int, tail: bytes
-) -> None:
+def _reopen(replica: Replica, connection: Connection, session_id: int, given: bytes, timeout: int, tail: bytes) -> None:
     session = replica.sessions.sessions.get(session_id)
     if session is None or session.closing or given != password(session_id):
         connection.out.append(_RESPONSE.pack(36 + len(tail), 0, 0, 0, 16, _NO_PASSWORD) + tail)

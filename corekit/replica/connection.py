@@ -12,8 +12,9 @@ from corekit.model.sessions import Session
 class Connection:
     """State of one client connection.
 
-    Requests of one connection are answered in order. Writes are proposed at once; a read that comes after the connection's own
-    pending writes is held until they are committed (`held`), reads of others are not delayed by them.
+    Requests of one connection are answered in order. Writes are proposed at once; a read that comes after the
+    connection's own pending writes is held until they are committed (`held`), reads of others are not delayed by
+    them.
 
     Attributes:
         out: encoded replies and events to send, in order.
@@ -56,7 +57,9 @@ class Connection:
         "woken",
     )
 
-    def __init__(self, peer: Peer, identities: list[Identity], woken: Callable[[Connection], None], now_ms: int) -> None:
+    def __init__(
+        self, peer: Peer, identities: list[Identity], woken: Callable[[Connection], None], now_ms: int
+    ) -> None:
         self.peer = peer
         self.identities = identities
         self.woken = woken

@@ -1,7 +1,7 @@
 """Applies changes of the tree and tells the connections that watch, in ZooKeeper's order.
 
-An event is put into a connection's `out` at the moment the change becomes visible, so it leaves before the reply of any later
-read that shows the change. Only connections that may read the znode are told (ZooKeeper 3.8.4, 3.9.2).
+An event is put into a connection's `out` at the moment the change becomes visible, so it leaves before the reply of
+any later read that shows the change. Only connections that may read the znode are told (ZooKeeper 3.8.4, 3.9.2).
 """
 
 from __future__ import annotations

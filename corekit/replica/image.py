@@ -1,8 +1,9 @@
-"""The state as storage keeps it: pairs of keys and values, written in small steps behind the log, read back at start-up.
+"""The state as storage keeps it: pairs of keys and values, written in small steps behind the log, read back at
+start-up.
 
-Keys: `a` + ACL key (8 bytes) -> ACL; `n` + path -> record of the znode; `s` + session id (8 bytes) -> timeout (4 bytes);
-`x` + path -> ACL key, stored owner, stored cversion of znodes where one of them is not 0. In key order ACLs come before the
-znodes that use them, and a parent before its children.
+Keys: `a` + ACL key (8 bytes) -> ACL; `n` + path -> record of the znode; `s` + session id (8 bytes) -> timeout (4
+bytes); `x` + path -> ACL key, stored owner, stored cversion of znodes where one of them is not 0. In key order ACLs
+come before the znodes that use them, and a parent before its children.
 """
 
 from __future__ import annotations

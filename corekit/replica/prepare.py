@@ -1,8 +1,9 @@
-"""Turns write requests into transactions: all validation, in ZooKeeper's order, because the order decides the error code.
+"""Turns write requests into transactions: all validation, in ZooKeeper's order, because the order decides the error
+code.
 
-`Preparer.prepare` looks at the pending view of the tree, so a request sees every one before it, committed or not. A refused
-request becomes an error transaction that takes its zxid like any other. Nothing here waits, and nothing is visible to readers
-until `Replica` commits the returned changes.
+`Preparer.prepare` looks at the pending view of the tree, so a request sees every one before it, committed or not. A
+refused request becomes an error transaction that takes its zxid like any other. Nothing here waits, and nothing is
+visible to readers until `Replica` commits the returned changes.
 
 Source: ZooKeeper 3.9 `PrepRequestProcessor`.
 """
@@ -260,10 +261,10 @@ class Preparer:
             raise Refused(errors.QUOTA_EXCEEDED)
         special = CONTAINER_OWNER if op == ops.CREATE_CONTAINER else ttl_owner(ttl) if op == ops.CREATE_TTL else 0
         ephemeral = flags in _EPHEMERAL and not special
-        key = OPEN_KEY if acl is OPEN else tree.acls.key(acl)  # type: ignore[arg-type]
+        key = OPEN_KEY if acl is OPEN else tree.acls.key(acl)
         change = tree.change_create(path, data, key, r.session if ephemeral else 0, special, cversion, zxid, now_ms)
         name = pack_string(path)
-        txn = name + data + (OPEN_ACL_WIRE if acl is OPEN else pack_acl(acl))  # type: ignore[arg-type]
+        txn = name + data + (OPEN_ACL_WIRE if acl is OPEN else pack_acl(acl))
         if op == ops.CREATE_TTL:
             txn += _pack_int(cversion) + ttl.to_bytes(8, "big")
         elif op == ops.CREATE_CONTAINER:
@@ -375,7 +376,9 @@ class Preparer:
         version = version_of(record)
         if expected not in (-1, version):
             raise Refused(errors.BAD_VERSION)
-        return _Result(ops.CHECK, pack_string(path) + _pack_int(version + 1 if version < _INT_MAX else _INT_MIN), (), b"")
+        return _Result(
+            ops.CHECK, pack_string(path) + _pack_int(version + 1 if version < _INT_MAX else _INT_MIN), (), b""
+        )
 
     def _reconfig(self, r: Request, zxid: int, now_ms: int) -> _Result:
         raise Refused(errors.RECONFIG_DISABLED)
@@ -480,4 +483,3 @@ def _skip(reader: Reader, op: int) -> None:
         reader.int()
     else:  # getData, getChildren
         reader.bool()
-

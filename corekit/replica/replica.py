@@ -1,16 +1,18 @@
 """The heart of a server: requests in, replies and effects out, deterministic and without I/O.
 
-How one turn goes: the shell sets the clocks (`set_time`), feeds what arrived (`feed`, `persisted`, `tick` ...), then calls `flush`
-once, which hands the transactions prepared in this turn to consensus as one batch. Replies stand in `Connection.out`.
+How one turn goes: the shell sets the clocks (`set_time`), feeds what arrived (`feed`, `persisted`, `tick` ...), then
+calls `flush` once, which hands the transactions prepared in this turn to consensus as one batch. Replies stand in
+`Connection.out`.
 
 Rules
 - State changes only in `committed`, in zxid order, and only for what consensus says is committed.
-- A write is prepared when it arrives, whatever is pending; a read sees committed state only, and waits behind the connection's own
-  writes, never behind those of others.
+- A write is prepared when it arrives, whatever is pending; a read sees committed state only, and waits behind the
+  connection's own writes, never behind those of others.
 - Events stand in `out` before any reply that shows the change.
 - Every queue has a bound in `limits.py`; above it the shell stops reading (`overloaded`), it does not drop.
 
-Not here: validation (`prepare.py`), reads (`reads.py`), sessions' handshake (`attach.py`), the stored state (`image.py`).
+Not here: validation (`prepare.py`), reads (`reads.py`), sessions' handshake (`attach.py`), the stored state
+(`image.py`).
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ _pack_int = Struct(">i").pack
 
 _PING_XID = -2
 
-# One proposed transaction that waits for its commit: zxid, connection that asked (or None), complete reply frame, changes,
-# session operation, session id, timeout of a new session, entry, and the turn's time.
+# One proposed transaction that waits for its commit: zxid, connection that asked (or None), complete reply frame,
+# changes, session operation, session id, timeout of a new session, entry, and the turn's time.
 _Pending = tuple[int, Connection | None, bytes, Sequence[Change], int, int, int, bytes, int]
 
 
@@ -264,7 +266,8 @@ class Replica:
         elif op == ops.AUTH:
             self._authenticate(connection, xid, body)
         else:
-            # Unknown, or not for clients (createSession, a lone check, deleteContainer): answered in order, then closed.
+            # Unknown, or not for clients (createSession, a lone check, deleteContainer): answered in order, then
+            # closed.
             connection.ready = False
             self._refuse(connection, xid, errors.UNIMPLEMENTED)
 
@@ -355,9 +358,7 @@ class Replica:
         if not batch:
             self._batch_zxid = zxid
         batch.append(entry)
-        self._pending.append(
-            (zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_ms)
-        )
+        self._pending.append((zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_ms))
         if len(batch) >= BATCH_ENTRIES_MAX:
             self.flush()
 

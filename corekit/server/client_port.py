@@ -1,8 +1,8 @@
 """The client port's fast path: one trio task, one epoll, all plain sockets.
 
-A task a connection costs 15-30 us a wake-up, more than a request. So one task waits on an epoll object and then receives, decodes,
-handles and sends for every socket that is ready, without awaiting. What does not fit (TLS, other transports, platforms without
-epoll) goes through `streams.py`, with the same sessions.
+A task a connection costs 15-30 us a wake-up, more than a request. So one task waits on an epoll object and then
+receives, decodes, handles and sends for every socket that is ready, without awaiting. What does not fit (TLS, other
+transports, platforms without epoll) goes through `streams.py`, with the same sessions.
 
 Rules
 - A reply leaves in the turn in which it was made; only what the socket does not take waits in `unsent`.

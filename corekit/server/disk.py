@@ -1,7 +1,7 @@
 """The disk worker: one thread that runs storage's blocking calls, so that no fsync ever stops the event loop.
 
-Group commit: while one `sync` runs, the event loop stages further batches; the next `sync` makes all of them durable. The
-hand-over is one queue put and one eventfd write, about a third of what `trio.to_thread` costs.
+Group commit: while one `sync` runs, the event loop stages further batches; the next `sync` makes all of them durable.
+The hand-over is one queue put and one eventfd write, about a third of what `trio.to_thread` costs.
 
 A failure of storage is reported once and for all: nothing after it may be acknowledged, the process stops.
 """

@@ -1,7 +1,7 @@
 """Joins the heart with storage and consensus: what consensus asks for is done here, without waiting.
 
-One `Kernel` is one running server without its sockets. It implements `ConsensusHost` for consensus and `Gateway` for client
-protocols, and owns the disk worker. Everything runs on the event loop; only the disk worker has a thread.
+One `Kernel` is one running server without its sockets. It implements `ConsensusHost` for consensus and `Gateway` for
+client protocols, and owns the disk worker. Everything runs on the event loop; only the disk worker has a thread.
 """
 
 from __future__ import annotations

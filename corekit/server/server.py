@@ -1,7 +1,7 @@
 """A running server: every task, in one nursery. What ends one ends all: a half-alive server is worse than none.
 
-Start order: storage is opened and read (in a thread), listeners are bound, consensus starts, then clients are accepted. Stop order:
-accept no more, finish the writes in flight (bounded), write the last of the state, sync, close.
+Start order: storage is opened and read (in a thread), listeners are bound, consensus starts, then clients are
+accepted. Stop order: accept no more, finish the writes in flight (bounded), write the last of the state, sync, close.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ log = logging.getLogger("corekit.server")
 
 _TICK_S = 0.05
 _FINISH_S = 1.5  # how long writes in flight are waited for when the server stops
+_FINISH_TRIES = 300
 _STATE_EVERY_S = 1.0
 _SPACE_EVERY_S = 1.0
 
@@ -90,6 +91,7 @@ class Server:
         self.kernel.role_changed = self._role_changed
         self._stopping = trio.Event()
         self._why = ""
+        self._where_data = os.path.abspath(s.data_dir)
 
     def _role_changed(self, mode: str) -> None:
         self.parts.events.role_changed(mode, self.kernel.consensus.status().epoch)
@@ -130,7 +132,6 @@ class Server:
             nursery.start_soon(self._collect)
             for service in self.parts.services:
                 nursery.start_soon(service.run, self.kernel)
-            s = self.settings
             log.info(
                 "started",
                 extra={
@@ -139,7 +140,7 @@ class Server:
                     "zxid": f"0x{self.view.last_zxid:x}",
                 },
             )
-            self._say(f"corekit listens on {', '.join(where)}, data in {os.path.abspath(s.data_dir)}")
+            self._say(f"corekit listens on {', '.join(where)}, data in {self._where_data}")
             self._say(f"plugins: {', '.join(sorted(info.name for info in self.parts.infos))}")
             self.parts.events.server_started(where)
             task_status.started()
@@ -182,7 +183,7 @@ class Server:
 
         await trio.serve_listeners(serve, [listener])
 
-    def turn(self, work: Callable[[], None]) -> None:
+    def turn(self, work: Callable[[], object]) -> None:
         """Run something that changes state as a turn of its own."""
         self._begin_turn()
         work()
@@ -234,7 +235,7 @@ class Server:
         while True:
             await trio.sleep(interval)
             if self.kernel.replica.serving:
-                self.turn(lambda: self.kernel.replica.collect(most) and None)
+                self.turn(lambda: self.kernel.replica.collect(most))
 
     def _watch_space(self) -> None:
         watermark = self.settings.free_space_watermark_bytes
@@ -253,9 +254,10 @@ class Server:
             log.info("disk space is back: writes are accepted", extra={"free_bytes": free})
 
     async def _finish_writes(self) -> None:
-        with trio.move_on_after(_FINISH_S):
-            while self.kernel.replica.outstanding:
-                await trio.sleep(0.005)
+        for _ in range(_FINISH_TRIES):
+            if not self.kernel.replica.outstanding:
+                return
+            await trio.sleep(_FINISH_S / _FINISH_TRIES)
 
 
 async def _signals(server: Server, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -288,7 +290,9 @@ def run(loaded: Loaded, parts: Parts) -> int:
     except BaseExceptionGroup as group:
         error = _first(group)
         if isinstance(error, StorageError):
-            log.critical("the disk failed, nothing more is acknowledged: the process stops", extra={"error": str(error)})
+            log.critical(
+                "the disk failed, nothing more is acknowledged: the process stops", extra={"error": str(error)}
+            )
             os._exit(EXIT_DISK)  # the disk thread may hang in the failed call; nothing is left to be saved
         raise error from error.__cause__
     return EXIT_OK

@@ -1,4 +1,7 @@
-"""Client connections over any trio stream: TLS, Unix sockets, in-memory pipes. Two tasks a connection, the same sessions."""
+"""Client connections over any trio stream: TLS, Unix sockets, in-memory pipes.
+
+Two tasks a connection, the same sessions.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("corekit.client")
 
+_LOOK_AGAIN_S = 0.05  # an overloaded server tells nobody when it has caught up
+
 
 async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) -> None:
     """Serve one client until either side closes.
@@ -29,10 +34,11 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
         log.warning("connection refused", extra={"why": why, "peer": peer.address})
         await trio.aclose_forcefully(stream)
         return
-    wake = trio.Event()
+    wake, unpaused = trio.Event(), trio.Event()
 
     def woken(_: ClientSession) -> None:
         wake.set()
+        unpaused.set()
 
     session = protocol.open(peer, woken)
     if session is None:
@@ -53,18 +59,27 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
             else:
                 await wake.wait()
                 wake = trio.Event()
-                server.turn(lambda: session.received(b""))
+
+    def feed(data: bytes) -> None:
+        server.turn(lambda: session.received(data))
+        wake.set()
 
     async def receive() -> None:
+        nonlocal unpaused
         while session.closing is None:
-            while session.paused() and session.closing is None:
-                await trio.sleep(0.001)
+            if session.paused():
+                unpaused = trio.Event()
+                with trio.move_on_after(_LOOK_AGAIN_S):
+                    await unpaused.wait()
+                feed(b"")
+                continue
             data = await stream.receive_some(CLIENT_RECV_BYTES)
-            if not data:
-                session.end_of_input()
+            if data:
+                feed(data)
             else:
-                server.turn(lambda: session.received(data))
-            wake.set()
+                session.end_of_input()
+                wake.set()
+        await trio.sleep_forever()  # what is in `out` is still sent
 
     try:
         async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The running server as four-letter words, metrics and the admin port see it: `codec.four_letter.ServerView` over the replica."""
+"""The running server as four-letter words, metrics and the admin port see it (`codec.four_letter.ServerView`)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ VERSION = f"3.9.5-corekit-{__version__}, built on 2026-11-23 00:00 UTC"
 
 # ZooKeeper's four letters for the last operation of a connection (`FinalRequestProcessor.lastOp`).
 _LAST_OP = {
-    0: "NA", 1: "CREA", 2: "DELE", 3: "EXIS", 4: "GETD", 5: "SETD", 6: "GETA", 7: "SETA", 8: "GETC", 9: "SYNC", 11: "PING",
-    12: "GETC", 14: "MULT", 15: "CREA", 16: "RECO", 17: "CHKW", 18: "REMW", 19: "CREA", 20: "DELE", 21: "CREA", 22: "MLTR",
-    101: "SETW", 103: "GETE", 104: "GETACN", 105: "STW2", 106: "ADDW", 107: "HOMI", -11: "CLOS",
+    0: "NA", 1: "CREA", 2: "DELE", 3: "EXIS", 4: "GETD", 5: "SETD", 6: "GETA", 7: "SETA", 8: "GETC", 9: "SYNC",
+    11: "PING", 12: "GETC", 14: "MULT", 15: "CREA", 16: "RECO", 17: "CHKW", 18: "REMW", 19: "CREA", 20: "DELE",
+    21: "CREA", 22: "MLTR", 101: "SETW", 103: "GETE", 104: "GETACN", 105: "STW2", 106: "ADDW", 107: "HOMI",
+    -11: "CLOS",
 }  # fmt: skip
 
 
