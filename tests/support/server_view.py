@@ -1,11 +1,14 @@
-"""A `ServerView` out of plain values: the in-memory twin of a server for tests of what it tells about itself."""
+"""An `AdminView` out of plain values: the in-memory twin of a server for tests of what it tells about itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from corekit.api import Identity
 from corekit.codec.four_letter import DEFAULT_TRACE_MASK, ConnectionRow, SessionsDump
+from corekit.model.acl import ALL
+from corekit.server.admin_commands import Ensemble, Health
 
 
 @dataclass
@@ -35,6 +38,16 @@ class FakeView:
     values: list[tuple[str, int | float | str]] = field(default_factory=list)
     sizes: tuple[int, int] = (67109337, 457)
     digest_log: list[tuple[int, int, int]] = field(default_factory=list)
+    uptime_ms: int = 4112
+    response_sizes: tuple[int, int, int] = (16, 16, 89)
+    auth_failed: int = 0
+    slow_fsyncs: int = 0
+    state_of_health: Health = field(default_factory=lambda: Health(True, True, "standalone", True))
+    members_known: Ensemble | None = None
+    configuration_file: str | None = None
+    properties: dict[str, str] = field(default_factory=dict)
+    root_perms: dict[Identity, int] = field(default_factory=lambda: {("super", ""): ALL})
+    shed: list[int] = field(default_factory=list)
     resets: int = 0
     connection_resets: int = 0
 
@@ -76,3 +89,25 @@ class FakeView:
 
     def reset_connection_statistics(self) -> None:
         self.connection_resets += 1
+
+    def health(self) -> Health:
+        return self.state_of_health
+
+    def ensemble(self) -> Ensemble | None:
+        return self.members_known
+
+    def initial_configuration(self) -> str | None:
+        return self.configuration_file
+
+    def last_snapshot(self) -> tuple[int, int]:
+        return 0x100000007, 1795471752
+
+    def system_properties(self) -> Mapping[str, str]:
+        return self.properties
+
+    def root_allows(self, identities: Iterable[Identity], perm: int) -> bool:
+        return any(self.root_perms.get(identity, 0) & perm for identity in identities)
+
+    def shed_connections(self, percentage: int) -> int:
+        self.shed.append(percentage)
+        return 3
