@@ -227,7 +227,7 @@ class Server:
                 raise ServerFailed(f"{self.kind} granted no session within {timeout:g} s{self._tail()}")
             time.sleep(POLL_SECONDS)
 
-    def grants_session(self, timeout: float = 5.0) -> bool:
+    def grants_session(self, timeout: float = 1.0) -> bool:
         """Whether a client gets a session now (it is closed again)."""
         try:
             with RawClient("127.0.0.1", self.port, timeout=timeout) as client:
