@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import random
+from typing import Any
 
+import corekit_acl_digest
 import pytest
 from corekit_acl_digest.digest import DigestScheme, generate_digest, hash_name
 from corekit_acl_digest.ip import IpScheme, parse_address
@@ -12,7 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corekit.api import AuthScheme, Peer
+from corekit.config import Settings
 from corekit.errors import ConfigError
+from corekit.hooks import Context
+from corekit.plugins.wiring import SystemClock
 from corekit.testing.auth import LOCAL, LOCAL_V6, UNIX, AuthSuite
 
 # From Apache ZooKeeper 3.8.0: java ...DigestAuthenticationProvider super:secret
@@ -167,3 +174,26 @@ def test_networks_match_as_the_standard_library_says(
 ) -> None:
     network = ipaddress.ip_network((other.packed, bits), strict=False)
     assert IpScheme().matches(one.exploded, f"{other.exploded}/{bits}") == (one in network)
+
+
+def wired(**settings: Any) -> dict[str, AuthScheme]:
+    context = Context(
+        name="digest",
+        settings=Settings(**settings),
+        options={},
+        data_dir="unused",
+        logger=logging.getLogger("test"),
+        clock=SystemClock(),
+        random=random.Random(0),
+    )
+    return {scheme.name: scheme for scheme in corekit_acl_digest.register_auth_schemes(context)}
+
+
+def test_the_plugin_follows_the_settings() -> None:
+    assert set(wired()) == {"digest", "ip", "world"}
+    assert set(wired(digest_auth_enabled=False)) == {"ip", "world"}
+    proved = wired(super_digest=SUPER_SECRET)["digest"].authenticate(b"super:secret", LOCAL)
+    assert proved == (("super", ""), ("digest", SUPER_SECRET))
+    assert wired()["digest"].authenticate(b"super:secret", LOCAL) == (("digest", SUPER_SECRET),)
+    other = wired(digest_auth_alg="SHA-256")["digest"].authenticate(b"super:secret", LOCAL)
+    assert other == (("digest", "super:WTA5ucCHTdJq645xIMibj8HviTPeB5mMuJ4/+v1dIEw="),)
