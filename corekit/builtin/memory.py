@@ -21,8 +21,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from corekit.api import DiskUsage, Recovery
+from corekit.api import API_VERSION, DiskUsage, Recovery
 from corekit.errors import DataDirError, StorageError
+from corekit.hooks import Context, hookimpl
+
+kind = "storage"
+api_version = API_VERSION
 
 
 @dataclass(slots=True)
@@ -279,3 +283,9 @@ class MemoryStorage:
 
     def usage(self) -> DiskUsage:
         return DiskUsage(free_bytes=self.free_bytes)
+
+
+@hookimpl
+def make_storage(context: Context) -> MemoryStorage:
+    """Storage that forgets everything when the process ends."""
+    return MemoryStorage()
