@@ -313,7 +313,10 @@ class ConsensusHost(Protocol):
         """Learner: the leader's answer to `EnsembleConsensus.revalidate`."""
 
     def synced(self, session_id: int, cxid: int) -> None:
-        """The answer to `EnsembleConsensus.sync`: what was decided before that call is applied here now."""
+        """The answer to `EnsembleConsensus.sync`: what was decided before that call is applied here now.
+
+        It can come before that call returns.
+        """
 
     def touched(self) -> Sequence[tuple[int, int]]:
         """Learner: (session id, timeout in ms) of the sessions heard from since the last call."""

@@ -1,0 +1,139 @@
+"""Bringing one learner up to the leader's history: DIFF, TRUNC or SNAP, then whatever is missing, in portions.
+
+Rules
+- The log is the one source of history; its newest part is in the storage's memory anyway.
+- The learner's last zxid must be met exactly in the log, or it is cut back to the last entry that both have: never a
+  decision by ranges (ZOOKEEPER-1154, 2418). A marker zxid (counter 0) stands for everything before its epoch.
+- A snapshot never takes away what the learner may have acknowledged: it is chosen only if it reaches at least as far as
+  the learner's log, or if the learner's log does not count.
+- Entries up to the leader's commit point go out as PROPOSAL and COMMIT; the turn that reaches it hands the learner over
+  to the live stream, so nothing is lost or doubled between the two (ZOOKEEPER-3104, 4925).
+- A portion is sent when the one before has left: a learner that is slow costs memory in the log, not here.
+
+Source: ZooKeeper `LearnerHandler.syncFollower`, `queueCommittedProposals`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from corekit.codec.quorum import DIFF, SNAP, TRUNC, committed_packets, packet
+from corekit_zab.options import FEED_BACKLOG_BYTES, FEED_CHUNK_BYTES, FEED_ENTRIES_MAX
+
+if TYPE_CHECKING:
+    from corekit.api import ConsensusHost
+
+SIGNATURE = b"\x00\x00\x00\x0aBenWasHere"
+
+
+def choose(host: ConsensusHost, peer_zxid: int, committed: int, applied: int) -> tuple[int, int]:
+    """How to begin: (DIFF, TRUNC or SNAP, the zxid from which history is sent on).
+
+    Args:
+        peer_zxid: the last zxid in the learner's log; -1 if its log does not count.
+        committed: how far the leader's history goes that the learner shall have.
+        applied: the zxid of the snapshot that would be taken now; at most `committed`.
+    """
+    if peer_zxid == committed:
+        return DIFF, peer_zxid
+    if peer_zxid <= 0:
+        return SNAP, applied
+    marker = peer_zxid & 0xFFFFFFFF == 0
+    if peer_zxid > committed:
+        return (SNAP, applied) if marker else (TRUNC, committed)
+    if peer_zxid >> 32 == committed >> 32 and committed - peer_zxid > FEED_ENTRIES_MAX:
+        return SNAP, applied
+    try:
+        if marker:
+            host.read_log(peer_zxid, 1)
+            return DIFF, peer_zxid
+        following = host.read_log(peer_zxid - 1, 1)
+        if following and following[0][0] == peer_zxid:
+            return DIFF, peer_zxid
+        before = _last_after(host, applied, peer_zxid) if applied < peer_zxid else _last_in_epoch(host, peer_zxid)
+    except LookupError:
+        return SNAP, applied
+    return (SNAP, applied) if before is None else (TRUNC, before)
+
+
+def _last_after(host: ConsensusHost, after: int, zxid: int) -> int:
+    """The last entry below `zxid`, looked for from `after` on, which is below it and in our history."""
+    last = after
+    while entries := host.read_log(last, FEED_CHUNK_BYTES):
+        for found, _ in entries:
+            if found >= zxid:
+                return last
+            last = found
+    return last
+
+
+def _last_in_epoch(host: ConsensusHost, zxid: int) -> int | None:
+    """The last entry below `zxid` of the same epoch, by halving (counters rise by one), or None if there is none.
+
+    An entry of an older epoch would not do: whether the learner has exactly that one is not known.
+    """
+    low = start = zxid >> 32 << 32
+    high = zxid - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        found = host.read_log(middle - 1, 1)
+        if found and found[0][0] == middle:
+            low = middle
+        else:
+            high = middle - 1
+    return low if low > start else None
+
+
+class Feed:
+    """The history that one learner misses, sent in portions.
+
+    Attributes:
+        kind: DIFF, TRUNC or SNAP.
+        cursor: how far history was sent.
+    """
+
+    def __init__(self, host: ConsensusHost, link: int, peer_zxid: int, committed: int, applied: int) -> None:
+        self._host = host
+        self._link = link
+        self._chunks: Iterator[bytes] | None = None
+        self.kind, self.cursor = choose(host, peer_zxid, committed, applied)
+        if self.kind == SNAP:
+            self.cursor, self._chunks = host.snapshot()
+            assert self.cursor == applied
+            self._head = packet(SNAP, applied)
+        elif self.kind == TRUNC:
+            self._head = packet(TRUNC, self.cursor)
+        else:
+            self._head = packet(DIFF, committed)
+
+    def pump(self, committed: int) -> bool:
+        """Send what the link takes. True: the learner was sent everything up to `committed`.
+
+        Raises:
+            LookupError: history was purged under the learner's feet; it has to start again.
+        """
+        send, link = self._host.send, self._link
+        head, self._head = self._head, b""
+        if self._chunks is not None:
+            for chunk in self._chunks:
+                waiting = send(link, head + chunk)
+                head = b""
+                if waiting >= FEED_BACKLOG_BYTES:
+                    return False
+            self._chunks = None
+            head += SIGNATURE
+        while self.cursor < committed:
+            entries = self._host.read_log(self.cursor, FEED_CHUNK_BYTES)
+            if not entries:
+                raise LookupError(f"the log ends before 0x{committed:x}")
+            if entries[-1][0] > committed:
+                entries = [entry for entry in entries if entry[0] <= committed]
+            self.cursor = entries[-1][0]
+            waiting = send(link, head + committed_packets(entries))
+            head = b""
+            if waiting >= FEED_BACKLOG_BYTES:
+                return False
+        if head:
+            send(link, head)
+        return True
