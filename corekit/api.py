@@ -262,6 +262,9 @@ class ConsensusHost(Protocol):
 
     # What follows is used by ensembles only.
 
+    def clear_damage(self) -> None:
+        """As `Storage.clear_damage`: this server has everything again."""
+
     def truncate(self, zxid: int) -> None:
         """Stage the removal of every entry above `zxid` from log and tail. Never below what is applied."""
 

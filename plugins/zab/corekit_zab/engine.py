@@ -79,6 +79,7 @@ class Zab(EnsembleConsensus):
         sid: this server's number.
         ensemble: its members.
         trusted: this server's data is known to be complete up to what it ever acknowledged.
+        damaged: its disk lost something, and it has not synchronised since.
         empty: it has no data at all.
         last_zxid: of the last entry staged in the log, or of the state if the log holds none above it.
         committed: how far the host was told that entries are decided (or that a received state contains them).
@@ -100,6 +101,7 @@ class Zab(EnsembleConsensus):
         self.last_zxid = 0
         self.committed = 0
         self.trusted = False
+        self.damaged = False
         self.empty = False
         self.resync = False
         self.epoch_floor = 0
@@ -128,6 +130,7 @@ class Zab(EnsembleConsensus):
             self.log(
                 "error", f"this server's data is damaged ({recovery.damage}): it will not vote before it has synced"
             )
+            self.damaged = True
             self.distrust()
         self.trusted = self.current_epoch > 0 or (self.empty and self.options.trust_empty)
         if not self.trusted and self.sid in self.ensemble.voters:
@@ -211,6 +214,9 @@ class Zab(EnsembleConsensus):
         assert self.current_epoch <= epoch <= self.accepted_epoch
         self.current_epoch = epoch
         self.host.save_epochs(self.accepted_epoch, epoch)
+        if self.damaged:
+            self.damaged = False
+            self.host.clear_damage()
 
     def distrust(self) -> None:
         """This server's data may miss what it acknowledged; durable until it has synchronised."""
