@@ -8,6 +8,7 @@ A failure of storage is reported once and for all: nothing after it may be ackno
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import deque
@@ -16,6 +17,8 @@ from typing import Any
 
 from corekit.api import Storage
 from corekit.errors import StorageError
+
+log = logging.getLogger("corekit.disk")
 
 _Job = tuple[Callable[[], Any], Callable[[Any], None]]
 
@@ -27,6 +30,7 @@ class DiskWorker:
         storage: what is synced.
         notify: wakes the event loop; called in the worker thread, must be safe there.
         failed: called on the event loop with the error of a job that raised.
+        slow_seconds: a sync that takes longer is warned of (fsync.warningthresholdms).
 
     Attributes:
         sync_count, sync_seconds_sum, sync_seconds_max: of syncs so far.
@@ -38,11 +42,13 @@ class DiskWorker:
         notify: Callable[[], None],
         failed: Callable[[BaseException], None],
         clock: Callable[[], float],
+        slow_seconds: float,
     ) -> None:
         self._storage = storage
         self._notify = notify
         self._failed = failed
         self._clock = clock
+        self._slow_seconds = slow_seconds
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: deque[tuple[Callable[[Any], None], Any, BaseException | None]] = deque()
         self._marks: deque[Callable[[], None]] = deque()
@@ -84,6 +90,8 @@ class DiskWorker:
         self.sync_seconds_sum += took
         if took > self.sync_seconds_max:
             self.sync_seconds_max = took
+        if took > self._slow_seconds:
+            log.warning("slow disk: a sync took long, writes wait for it", extra={"seconds": round(took, 3)})
 
     def _synced(self, _: None) -> None:
         covered, self._syncing = self._syncing, 0

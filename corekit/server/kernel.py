@@ -51,11 +51,12 @@ class Kernel:
         server_id: int,
         notify: Callable[[], None],
         retain_entries: int,
+        slow_sync_ms: int = 1000,
     ) -> None:
         self.storage = storage
         self.consensus = consensus
         self.replica = Replica(options, schemes, first_session_id(server_id, time.time_ns() // 1_000_000), observers)
-        self.disk = DiskWorker(storage, notify, self._disk_failed, time.perf_counter)
+        self.disk = DiskWorker(storage, notify, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
         self.view: Any = None
         self.role_changed: Callable[[str], None] = lambda mode: None
         self._epochs = (0, 0)

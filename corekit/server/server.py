@@ -82,6 +82,7 @@ class Server:
             server_id=s.my_id if s.my_id >= 0 else 1,
             notify=self._notify,
             retain_entries=retain,
+            slow_sync_ms=s.fsync_warning_threshold_ms,
         )
         self.registry = Registry()
         self.view = View(self.kernel, s, self.registry)
