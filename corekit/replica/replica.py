@@ -50,7 +50,7 @@ _pack_int = Struct(">i").pack
 _PING_XID = -2
 
 # One proposed transaction that waits for its commit: zxid, connection that asked (or None), complete reply frame,
-# changes, session operation, session id, timeout of a new session, entry, and the turn's time.
+# changes, session operation, session id, timeout of a new session, entry, and the turn's time in us.
 _Pending = tuple[int, Connection | None, bytes, Sequence[Change], int, int, int, bytes, int]
 
 
@@ -67,6 +67,7 @@ class Replica:
         serving: clients are served.
         mode: ZooKeeper's word for the role (`standalone`, `leader` ...).
         now_ms, wall_ms: monotonic and wall clock of this turn.
+        now_us: the monotonic clock as fine as the shell knows it; only for latencies.
         refuse_writes: why writes are refused (disk space), or None.
     """
 
@@ -103,6 +104,7 @@ class Replica:
         self.refuse_writes: str | None = None
         self.now_ms = 0
         self.wall_ms = 0
+        self.now_us = 0
         self._consensus: Consensus | None = None
         self._next_zxid = 1
         self._batch_zxid = 0
@@ -120,6 +122,7 @@ class Replica:
         """The clocks of the coming turn."""
         self.now_ms = now_ms
         self.wall_ms = wall_ms
+        self.now_us = now_ms * 1000
 
     def bind(self, consensus: Consensus) -> None:
         """The consensus that orders this replica's transactions."""
@@ -151,6 +154,7 @@ class Replica:
         """End of a turn: propose what was prepared."""
         if self._batch:
             batch, self._batch = self._batch, []
+            self.stats.proposed += len(batch)
             assert self._consensus is not None
             self._proposing = True
             self._consensus.propose(self._batch_zxid, batch, self._next_zxid - 1)
@@ -358,7 +362,7 @@ class Replica:
         if not batch:
             self._batch_zxid = zxid
         batch.append(entry)
-        self._pending.append((zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_ms))
+        self._pending.append((zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_us))
         if len(batch) >= BATCH_ENTRIES_MAX:
             self.flush()
 
@@ -413,7 +417,7 @@ class Replica:
                 if not connection.queued:
                     connection.wake()
         if count:
-            self.stats.writes(count, self.now_ms - began)
+            self.stats.update_latency.observe_n(self.now_us - began, count)
             if not pending:
                 tree.drop_pending()
 

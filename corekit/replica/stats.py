@@ -1,16 +1,21 @@
-"""Counters of a replica: plain integers, added to once a batch."""
+"""What a replica counts: added to once a batch, never for each request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from corekit.replica.instruments import Summary
+
 
 class Stats:
-    """What a server counts about requests since it started or was last reset (`srst`).
+    """What a server counts about requests.
 
     Attributes:
-        received, sent: packets.
-        latency_*: of requests, in milliseconds.
+        received, sent: packets since the last reset (`srst`).
+        proposed: transactions handed to consensus, ever.
+        auth_failed: `auth` packets that proved nothing, ever.
+        sessions_expired: ever.
+        read_latency, update_latency: of requests, in us, from the turn in which they came to the reply.
         observer_failures: observers that raised and were unbound, for the shell to log.
     """
 
@@ -18,24 +23,26 @@ class Stats:
         self.observer_failures: list[tuple[Callable[..., None], Exception]] = []
         self.auth_failed = 0
         self.sessions_expired = 0
-        self.reset()
-
-    def reset(self) -> None:
-        """Start counting anew."""
+        self.proposed = 0
         self.received = 0
         self.sent = 0
-        self.latency_min = 0
-        self.latency_max = 0
-        self.latency_sum = 0
-        self.latency_count = 0
-        self.write_count = 0
-        self.write_latency_sum = 0
+        self.read_latency = Summary("readlatency", advanced=True, scale=1000)
+        self.update_latency = Summary("updatelatency", advanced=True, scale=1000)
 
-    def writes(self, count: int, latency_ms: int) -> None:
-        """A batch of writes was answered."""
-        self.write_count += count
-        self.write_latency_sum += count * latency_ms
-        self.latency_count += count
-        self.latency_sum += count * latency_ms
-        if latency_ms > self.latency_max:
-            self.latency_max = latency_ms
+    def reset(self) -> None:
+        """Count packets and latencies anew."""
+        self.received = 0
+        self.sent = 0
+        self.read_latency.reset()
+        self.update_latency.reset()
+
+    def latency(self) -> tuple[int, float, int]:
+        """Of all requests since the last reset: smallest, mean and largest in ms, as `srvr` shows them."""
+        both = (self.read_latency, self.update_latency)
+        counted = [summary for summary in both if summary.least >= 0]
+        count = sum(summary.since_reset[0] for summary in counted)
+        if not count:
+            return 0, 0.0, 0
+        total_us = sum(summary.since_reset[1] for summary in counted)
+        least = min(summary.least for summary in counted) // 1000
+        return least, round(total_us / 1000 / count, 4), max(summary.most for summary in counted) // 1000

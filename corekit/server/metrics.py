@@ -1,11 +1,10 @@
 """Counters and summaries of a server, shown as `mntr` lines and as Prometheus text from one registry.
 
 Rules
-- Recording costs an integer addition (counters) or a few (summaries), and is done once a batch: `observe_n`.
 - Names, units and forms are ZooKeeper's (`ServerMetrics`, `DefaultMetricsProvider`, `PrometheusMetricsProvider`), so
-  that dashboards keep working. Times are shown in milliseconds but observed in microseconds, because ours are short.
+  that dashboards keep working.
 - `reset` (`srst`) starts the values of `mntr` anew. Prometheus counters never go back, as there.
-- Bounded: a histogram has a fixed number of buckets, a set a fixed number of keys (what is more counts under `other`).
+- A set has a bounded number of keys; what is more counts under `other`.
 
 Not here: which metrics a server has (`server_metrics.py`), HTTP (`admin.py`).
 """
@@ -20,180 +19,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from corekit.limits import METRIC_KEYS_MAX
+from corekit.replica.instruments import Counter, Summary, Value
 
 Number = int | float
-Value = int | float | str
 
 OTHER_KEY = "other"
 KEY_LABEL = "key"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-# Log-linear histogram: values below 32 have a bucket each, above that every power of two has 16.
-_LINEAR = 32
-_MOST = (1 << 40) - 1  # in us: 12 days
-_BUCKETS = 36 * 16 + 16
-_PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
-_QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
-
-
-def bucket_of(value: int) -> int:
-    """The histogram bucket of a value of 0 to 2^40 - 1."""
-    if value < _LINEAR:
-        return value
-    shift = value.bit_length() - 5
-    return (shift << 4) + (value >> shift)
-
-
-def bucket_middle(bucket: int) -> int:
-    """A value in the middle of a bucket, at most 3.2 % from any in it."""
-    if bucket < _LINEAR:
-        return bucket
-    shift = (bucket >> 4) - 1
-    return ((bucket - (shift << 4)) << shift) + ((1 << shift) >> 1)
-
-
-def quantile(counts: Iterable[int], total: int, q: float) -> int:
-    """The value that a share `q` of `total` observations does not exceed, by nearest rank; 0 if there are none."""
-    rank = max(1, -int(-q * total // 1))
-    seen = 0
-    for bucket, count in enumerate(counts):
-        seen += count
-        if seen >= rank:
-            return bucket_middle(bucket)
-    return 0
-
-
-class Counter:
-    """A number that only grows: add to `value` directly on hot paths.
-
-    Attributes:
-        value: since the server started.
-    """
-
-    __slots__ = ("_zero", "name", "value")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.value = 0
-        self._zero = 0
-
-    def add(self, count: int = 1) -> None:
-        """Count."""
-        self.value += count
-
-    @property
-    def since_reset(self) -> int:
-        """Since the last `reset`."""
-        return self.value - self._zero
-
-    def reset(self) -> None:
-        """Begin at 0 again for `since_reset`."""
-        self._zero = self.value
-
-    def monitor(self) -> Iterator[tuple[str, Value]]:
-        """The lines of `mntr`, without prefix."""
-        yield self.name, self.since_reset
-
-
-class Summary:
-    """Count, sum, smallest, largest and percentiles of observed numbers.
-
-    Args:
-        name: ZooKeeper's name.
-        advanced: `mntr` also shows p50, p95, p99 and p999.
-        scale: an observed number is shown divided by this (1000: observed in us, shown in ms).
-    """
-
-    __slots__ = (
-        "_count_zero",
-        "_counts_zero",
-        "_marks",
-        "_sum_zero",
-        "advanced",
-        "count",
-        "counts",
-        "least",
-        "most",
-        "name",
-        "scale",
-        "sum",
-    )
-
-    def __init__(self, name: str, advanced: bool = False, scale: int = 1) -> None:
-        self.name = name
-        self.advanced = advanced
-        self.scale = scale
-        self.count = 0
-        self.sum = 0
-        self.counts = [0] * _BUCKETS
-        self.least = -1
-        self.most = 0
-        self._count_zero = 0
-        self._sum_zero = 0
-        self._counts_zero: list[int] | None = None
-        self._marks: tuple[list[int] | None, list[int] | None] = (None, None)
-
-    def observe(self, value: int) -> None:
-        """One observation."""
-        self.observe_n(value, 1)
-
-    def observe_n(self, value: int, count: int) -> None:
-        """The same value observed `count` times: a batch of requests that took equally long."""
-        if value < 0:  # a clock that stepped back
-            value = 0
-        self.count += count
-        self.sum += value * count
-        if value > self.most:
-            self.most = value
-        if value < self.least or self.least < 0:
-            self.least = value
-        if value < _LINEAR:
-            self.counts[value] += count
-        else:
-            if value > _MOST:
-                value = _MOST
-            shift = value.bit_length() - 5
-            self.counts[(shift << 4) + (value >> shift)] += count
-
-    def reset(self) -> None:
-        """Begin anew for what `monitor` shows."""
-        self._count_zero = self.count
-        self._sum_zero = self.sum
-        self._counts_zero = self.counts.copy()
-        self.least = -1
-        self.most = 0
-
-    def rotate(self) -> None:
-        """Move the window of `recent`: it reaches back to the last call but one."""
-        self._marks = (self._marks[1], self.counts.copy())
-
-    def monitor(self) -> Iterator[tuple[str, Value]]:
-        """The lines of `mntr`, without prefix: whole numbers except for the mean, as ZooKeeper shows them."""
-        name, scale = self.name, self.scale
-        count = self.count - self._count_zero
-        total = self.sum - self._sum_zero
-        yield f"avg_{name}", round(total / scale / count, 4) if count else 0.0
-        yield f"min_{name}", max(self.least, 0) // scale
-        yield f"max_{name}", self.most // scale
-        yield f"cnt_{name}", count
-        yield f"sum_{name}", total // scale
-        if self.advanced:
-            counts = self._since(self._counts_zero)
-            for prefix, q in _PERCENTILES:
-                # A bucket's middle may lie above the largest value that was seen.
-                yield f"{prefix}_{name}", min(round(quantile(counts, count, q) / scale), self.most // scale)
-
-    def recent(self) -> dict[float, float]:
-        """Quantiles of the last one to two rotations (of everything before the second), scaled; empty without any."""
-        counts = self._since(self._marks[0])
-        total = sum(counts)
-        return {q: quantile(counts, total, q) / self.scale for q in _QUANTILES} if total else {}
-
-    def _since(self, zero: list[int] | None) -> list[int]:
-        if zero is None:
-            return self.counts
-        return [now - before for now, before in zip(self.counts, zero, strict=True)]
-
 
 M = TypeVar("M", Counter, Summary)
 
@@ -233,8 +65,18 @@ class Registry(Collector):
         self._counter_sets: dict[str, MetricSet[Counter]] = {}
         self._summaries: dict[str, Summary] = {}
         self._summary_sets: dict[str, MetricSet[Summary]] = {}
+        self._sampled: list[tuple[Counter, Callable[[], int]]] = []
 
     # ------------------------------------------------------------------------------------- declaration
+    def add(self, *instruments: Counter | Summary) -> None:
+        """Show instruments that somebody else records into."""
+        for instrument in instruments:
+            self._free(instrument.name)
+            if isinstance(instrument, Counter):
+                self._counters[instrument.name] = instrument
+            else:
+                self._summaries[instrument.name] = instrument
+
     def gauge(self, name: str, value: GaugeFunction) -> None:
         """A value that is asked for when it is shown; None hides it for the moment."""
         self._free(name)
@@ -249,6 +91,10 @@ class Registry(Collector):
         """A new counter."""
         self._free(name)
         return self._counters.setdefault(name, Counter(name))
+
+    def sampled_counter(self, name: str, source: Callable[[], int]) -> None:
+        """A counter that somebody else keeps as a plain number which only grows."""
+        self._sampled.append((self.counter(name), source))
 
     def counter_set(self, name: str) -> MetricSet[Counter]:
         """Counters by key."""
@@ -284,8 +130,13 @@ class Registry(Collector):
         for summaries in self._summary_sets.values():
             yield from summaries.members.values()
 
+    def _sample(self) -> None:
+        for counter, source in self._sampled:
+            counter.value = source()
+
     def reset(self) -> None:
         """`srst`: what `monitor` shows begins at 0 again, gauges excepted."""
+        self._sample()
         for metric in self._all():
             metric.reset()
 
@@ -297,6 +148,7 @@ class Registry(Collector):
     # ------------------------------------------------------------------------------------------ output
     def monitor(self) -> Iterator[tuple[str, Value]]:
         """All lines of `mntr` but the server's version and state: (name without `zk_`, value)."""
+        self._sample()
         for name, value_of in self._gauges.items():
             value = value_of()
             if value is not None:
@@ -309,6 +161,7 @@ class Registry(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """prometheus-client's interface for a collector."""
+        self._sample()
         for name, value_of in self._gauges.items():
             value = value_of()
             if value is not None:

@@ -63,9 +63,7 @@ class View:
     @property
     def latency(self) -> tuple[int, float, int]:
         """Smallest, mean, largest, in ms."""
-        stats = self._replica.stats
-        requests = max(stats.received, stats.latency_count)
-        return 0, stats.latency_sum / requests if requests else 0.0, stats.latency_max
+        return self._replica.stats.latency()
 
     @property
     def packets_received(self) -> int:

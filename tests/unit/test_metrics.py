@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from corekit.limits import METRIC_KEYS_MAX
-from corekit.server.metrics import OTHER_KEY, Registry, Summary, bucket_middle, bucket_of
+from corekit.replica.instruments import Counter, Summary, bucket_middle, bucket_of
+from corekit.server.metrics import OTHER_KEY, Registry
 
 values = st.integers(0, (1 << 40) - 1)
 
@@ -164,6 +165,24 @@ def test_prometheus_quantiles_forget_what_is_two_rotations_old() -> None:
     summary.rotate()
     assert summary.recent() == {}
     assert summary.count == 1001
+
+
+def test_instruments_of_others() -> None:
+    registry = Registry()
+    counter, summary = Counter("stale_sessions_expired"), Summary("fsynctime", scale=1000)
+    registry.add(counter, summary)
+    rejected = 3
+    registry.sampled_counter("connection_rejected", lambda: rejected)
+    counter.add(2)
+    summary.observe(5000)
+    lines = dict(registry.monitor())
+    assert (lines["stale_sessions_expired"], lines["connection_rejected"], lines["sum_fsynctime"]) == (2, 3, 5)
+    registry.reset()
+    rejected = 4
+    assert dict(registry.monitor())["connection_rejected"] == 1
+    assert scrape(registry)["connection_rejected_total"] == 4
+    with pytest.raises(ValueError, match="fsynctime"):
+        registry.add(Summary("fsynctime"))
 
 
 def test_a_name_is_given_once() -> None:
