@@ -57,6 +57,10 @@ class FastPort:
         begin_turn: called before the events of a turn are handled (sets the clocks).
         end_turn: called after them (proposes what was prepared).
         admission: who may connect.
+
+    Attributes:
+        bytes_received, bytes_sent: of clients, so far.
+        dropped: connections that ended, so far.
     """
 
     def __init__(self, begin_turn: Callable[[], None], end_turn: Callable[[], None], admission: Admission) -> None:
@@ -71,6 +75,9 @@ class FastPort:
         self._by_session: dict[ClientSession, _Client] = {}
         self._stalled: set[_Client] = set()
         self._accept_again_at = 0.0
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.dropped = 0
 
     def listen(self, plain: socket.socket, protocol: ClientProtocol) -> None:
         """Accept the connections of a listening socket."""
@@ -203,6 +210,7 @@ class FastPort:
             if client.fd in self._clients:
                 self._close(client, client.session.closing or "client closed the connection")
             return
+        self.bytes_received += len(data)
         self._feed(client, data)
 
     def _feed(self, client: _Client, data: bytes) -> None:
@@ -232,6 +240,7 @@ class FastPort:
             except OSError as error:
                 self._close(client, error.strerror or "connection broke")
                 return
+            self.bytes_sent += sent
             before, client.unsent = client.unsent, data[sent:] if sent < len(data) else b""
             if client.unsent:
                 if len(client.unsent) > CLIENT_OUT_BYTES_MAX:
@@ -254,6 +263,7 @@ class FastPort:
     def _close(self, client: _Client, why: str) -> None:
         if self._clients.pop(client.fd, None) is None:
             return
+        self.dropped += 1
         self._epoll.unregister(client.fd)
         del self._by_session[client.session]
         self._stalled.discard(client)

@@ -17,6 +17,7 @@ from typing import Any
 
 from corekit.api import Storage
 from corekit.errors import StorageError
+from corekit.replica.instruments import Summary
 
 log = logging.getLogger("corekit.disk")
 
@@ -33,7 +34,8 @@ class DiskWorker:
         slow_seconds: a sync that takes longer is warned of (fsync.warningthresholdms).
 
     Attributes:
-        sync_count, sync_seconds_sum, sync_seconds_max: of syncs so far.
+        sync_time: of syncs, in us; written by the thread.
+        slow_syncs: how many of them were warned of.
     """
 
     def __init__(
@@ -53,9 +55,8 @@ class DiskWorker:
         self._done: deque[tuple[Callable[[Any], None], Any, BaseException | None]] = deque()
         self._marks: deque[Callable[[], None]] = deque()
         self._syncing = 0
-        self.sync_count = 0
-        self.sync_seconds_sum = 0.0
-        self.sync_seconds_max = 0.0
+        self.sync_time = Summary("fsynctime", scale=1000)
+        self.slow_syncs = 0
         self._thread = threading.Thread(target=self._run, name="corekit-disk", daemon=True)
 
     def start(self) -> None:
@@ -86,11 +87,9 @@ class DiskWorker:
         began = self._clock()
         self._storage.sync()
         took = self._clock() - began
-        self.sync_count += 1
-        self.sync_seconds_sum += took
-        if took > self.sync_seconds_max:
-            self.sync_seconds_max = took
+        self.sync_time.observe(int(took * 1e6))
         if took > self._slow_seconds:
+            self.slow_syncs += 1
             log.warning("slow disk: a sync took long, writes wait for it", extra={"seconds": round(took, 3)})
 
     def _synced(self, _: None) -> None:

@@ -17,6 +17,7 @@ from corekit.errors import DamagedError
 from corekit.model.sessions import first_session_id
 from corekit.replica.attach import attach
 from corekit.replica.connection import Connection
+from corekit.replica.instruments import Summary
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.replica import Replica
 from corekit.server.disk import DiskWorker
@@ -38,6 +39,8 @@ class Kernel:
         replica: the heart.
         disk: the worker that syncs.
         view: the server as four-letter words see it; set by the server.
+        handshakes: ConnectRequests so far.
+        batch_size, state_time: entries logged at once; time to stage one step of the state, in us.
     """
 
     def __init__(
@@ -64,6 +67,11 @@ class Kernel:
         self._since_milestone = 0
         self._milestones: deque[int] = deque()
         self._purging = False
+        self._seen_received = 0
+        self._seen_proposed = 0
+        self.handshakes = 0
+        self.batch_size = Summary("sync_processor_batch_size")
+        self.state_time = Summary("snapshottime", scale=1000)
 
     # ----------------------------------------------------------------------------------- start and stop
     def recover(self) -> Recovery:
@@ -117,19 +125,33 @@ class Kernel:
     # -------------------------------------------------------------------------------------------- turns
     def set_time(self) -> None:
         """Begin a turn."""
-        self.replica.set_time(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+        now_ns = time.monotonic_ns()
+        self.replica.set_time(now_ns // 1_000_000, time.time_ns() // 1_000_000)
+        self.replica.now_us = now_ns // 1000
 
     def end_turn(self) -> None:
         """End a turn: propose what was prepared, bring the stored state on when enough has changed."""
         replica = self.replica
         replica.flush()
+        if replica.stats.received != self._seen_received:
+            self._count_reads()
         if replica.state_due():
             self.write_state()
 
+    def _count_reads(self) -> None:
+        """Every request of this turn that was not proposed has its answer now, or waits for one that was."""
+        stats = self.replica.stats
+        reads = stats.received - self._seen_received - (stats.proposed - self._seen_proposed)
+        self._seen_received, self._seen_proposed = stats.received, stats.proposed
+        if reads > 0:
+            stats.read_latency.observe_n(time.monotonic_ns() // 1000 - self.replica.now_us, reads)
+
     def write_state(self) -> None:
         """Stage one step of the stored state, and drop log entries that nobody needs any more."""
+        began = time.perf_counter()
         zxid, puts, deletes = self.replica.image.step()
         self.storage.write_state(zxid, puts, deletes)
+        self.state_time.observe(int((time.perf_counter() - began) * 1e6))
         if self._retain_entries and len(self._milestones) * _MILESTONE_ENTRIES > self._retain_entries:
             upto = min(self._milestones.popleft(), zxid)
             if not self._purging:
@@ -142,6 +164,7 @@ class Kernel:
     # ---------------------------------------------------------------------- ConsensusHost: for consensus
     def persist(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
         """Log entries."""
+        self.batch_size.observe(len(entries))
         self.storage.append(first_zxid, entries, last_zxid)
         self.replica.logged(first_zxid, entries)
         self.disk.sync(lambda: self.consensus.persisted(last_zxid))
@@ -187,6 +210,8 @@ class Kernel:
 
     def attach(self, connection: Connection, request: bytes) -> None:
         """Open or reopen a session."""
+        self.handshakes += 1
+        self.replica.stats.received += 1
         attach(self.replica, connection, request)
 
     def feed(self, connection: Connection, data: bytes) -> int:
