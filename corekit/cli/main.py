@@ -34,7 +34,7 @@ BUILT_IN: dict[str, frozenset[str] | None] = {
 }
 
 _EPILOG = (
-    "Exit codes: 0 done, 1 failed, 2 wrong use, 3 data directory, 14 port in use, 20 disk failed, 21 data damaged."
+    "Exit codes: 0 done, 1 failed, 2 wrong use, 3 data directory, 14 port in use, 20 disk failed, 21 damage."
 )
 
 

@@ -76,17 +76,17 @@ def _logical_lines(content: str) -> Iterator[tuple[int, str]]:
     start = 0
     for number, natural in enumerate(content.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         line = natural.lstrip(_BLANK)
-        if not start:
-            if not line or line[0] in "#!":
-                continue
-            start = number
+        if not joined and (not line or line[0] in "#!"):
+            start = 0
+            continue
+        start = start or number
         backslashes = len(line) - len(line.rstrip("\\"))
         if backslashes % 2:
             joined += line[:-1]
             continue
         yield start, joined + line
         joined, start = "", 0
-    if start and joined:
+    if start:
         yield start, joined
 
 

@@ -88,12 +88,13 @@ class _Loader:
             self.warn(f"{entry.origin}: unknown key {entry.key}{_nearest(key)}")
 
     def set(self, known: Setting, entry: Entry) -> None:
+        parser = known.parser(entry.key.removeprefix("zookeeper."))
         try:
-            value = known.parse(entry.text)
+            value = parser(entry.text)
         except ValueError:
             shown = "***" if known.secret else entry.text
             raise ConfigError(
-                f"{entry.origin}: {entry.key}={shown} is not accepted; accepted is {known.parse.accepts}"
+                f"{entry.origin}: {entry.key}={shown} is not accepted; accepted is {parser.accepts}"
             ) from None
         self.values[known.field] = value
         self.origins[known.field] = entry.origin

@@ -283,6 +283,7 @@ class Settings:
         "autopurge.purgeInterval",
         hours_ms,
         "time between purges of the log, in hours or with a unit; 0: off",
+        parse_own=millis,
         zoo_env="ZOO_AUTOPURGE_PURGEINTERVAL",
     )
     free_space_watermark_bytes: int = setting(

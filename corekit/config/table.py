@@ -23,6 +23,7 @@ class Setting:
         zoo_env: the variable of the official container image, if it has one.
         secret: the value is never shown.
         pending: why it is not acted on, "" if it is.
+        parse_own: for text given under the field's own name, if its unit differs from that of the keys.
     """
 
     field: str
@@ -33,6 +34,11 @@ class Setting:
     zoo_env: str = ""
     secret: bool = False
     pending: str = ""
+    parse_own: Parser[Any] | None = None
+
+    def parser(self, key: str) -> Parser[Any]:
+        """The parser of text that was given under `key`."""
+        return self.parse_own if self.parse_own is not None and key == self.field else self.parse
 
     @property
     def env(self) -> str:
@@ -41,11 +47,19 @@ class Setting:
 
 
 def setting(
-    default: T, keys: str, parse: Parser[T], doc: str, *, zoo_env: str = "", secret: bool = False, pending: str = ""
+    default: T,
+    keys: str,
+    parse: Parser[T],
+    doc: str,
+    *,
+    zoo_env: str = "",
+    secret: bool = False,
+    pending: str = "",
+    parse_own: Parser[T] | None = None,
 ) -> T:
     """A field of `Settings` with its table entry; `keys` are separated by blanks."""
 
     def entry(name: str, value: Any) -> Setting:
-        return Setting(name, tuple(keys.split()), parse, value, doc, zoo_env, secret, pending)
+        return Setting(name, tuple(keys.split()), parse, value, doc, zoo_env, secret, pending, parse_own)
 
     return field(default=default, repr=not secret, metadata={"setting": entry})
