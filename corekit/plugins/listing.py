@@ -45,7 +45,7 @@ def _judge(
     if info.name in named:
         return replace(info, used=True, why="named")
     if info.kind in ("command", "recipe"):
-        return replace(info, used=True, why="commands are used when installed")
+        return replace(info, used=True, why="its commands are used when it is installed")
     if info.name == default:
         if info.kind in named_kinds:
             return replace(info, why=f"another {info.kind} is named")

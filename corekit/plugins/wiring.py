@@ -165,12 +165,13 @@ class _Wiring:
         for one in self.plugins:
             if hook not in one.hooks:
                 continue
-            for results in self.call(hook, one):
-                if not isinstance(results, Iterable) or isinstance(results, str | bytes):
-                    raise PluginError(f"{one}: {hook} must return a list, it returned {type(results).__name__}")
-                for thing in results:
-                    check_one(thing, str(one))
-                    things.append((one, thing))
+            results = self.call(hook, one)
+            if not results or not isinstance(results[0], Sequence) or isinstance(results[0], str | bytes):
+                found = type(results[0]).__name__ if results else "NoneType"
+                raise PluginError(f"{one}: {hook} returned {found}, not a list")
+            for thing in results[0]:
+                check_one(thing, str(one))
+                things.append((one, thing))
         return things
 
 
