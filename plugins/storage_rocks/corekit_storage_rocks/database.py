@@ -1,8 +1,9 @@
 """RocksDB as the storage uses it: options, two column families, iteration that does not hide errors.
 
 Rules
-- `put` and `write` are never synced: rocksdict holds the interpreter lock during a synced write, so one slow disk
-  would stop the whole server. `sync` (flush_wal) releases it.
+- `put` and `write` touch memory only (`manual_wal_flush`): rocksdict holds the interpreter lock during them, so a
+  synced one, or even a plain `write` system call, would stop the whole server while the disk is busy. `sync`
+  (flush_wal) writes and syncs what has collected, and releases that lock meanwhile.
 - Nothing is iterated with `items()`, `keys()` or `values()`: they end without an error at a damaged block. `scan`
   asks for the status at the end.
 - The memtables are large and flushed in time in the background, because a write that has to wait for a memtable
@@ -17,6 +18,7 @@ Not here: what the records mean (`records.py`, `storage.py`).
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from corekit.errors import DamagedError
 
 MEMTABLE_BYTES = 64 * 1024 * 1024
 FLUSH_BYTES = MEMTABLE_BYTES // 2  # flush at half, so that a memtable never fills up while it is written
+WAL_BUFFER_BYTES = 16 * 1024 * 1024  # above this a write goes to the file at once
 LOG_FLUSHES_PER_STATE_FLUSH = 4  # bounds the write-ahead log that recovery has to replay
 _PAIR_OVERHEAD_BYTES = 80  # of a key in the memtable, roughly
 _READAHEAD_BYTES = 2 * 1024 * 1024
@@ -100,14 +103,8 @@ class Database:
         """Count a batch of the state towards the next flush."""
         self.state_bytes += batch.size_in_bytes() + _PAIR_OVERHEAD_BYTES * len(batch)
 
-    def flush(self) -> None:
-        """Move everything from the write-ahead log to tables. Blocks."""
-        self._flush_wal(True)
-        self.state.flush(True)
-        self.log.flush(True)
-
     def close(self) -> None:
-        """RocksDB is closed only when every reference is gone."""
+        """Flush and close. RocksDB is closed only when every reference is gone."""
         log, state = self._log, self._state
         self._log = self._state = None
         del self.state_handle, self.put, self.write, self._flush_wal
@@ -143,8 +140,30 @@ def check_status(iterator: RdictIter) -> None:
         raise DamagedError(f"a table of the database cannot be read: {error}") from error
 
 
+# What rocksdict has no setters for. RocksDB reads it from a file in its own format.
+_OPTION_FILE = """\
+[Version]
+  rocksdb_version=9.0.0
+  options_file_version=1.1
+[DBOptions]
+  manual_wal_flush=true
+  track_and_verify_wals_in_manifest=true
+[CFOptions "default"]
+[TableOptions/BlockBasedTable "default"]
+"""
+_ROCKSDICT_FILE = '{"raw_mode":true,"prefix_extractors":{}}'
+
+
+def _base_options() -> Options:
+    with tempfile.TemporaryDirectory(prefix="corekit-") as folder:
+        Path(folder, "OPTIONS-000001").write_text(_OPTION_FILE)
+        Path(folder, "rocksdict-config.json").write_text(_ROCKSDICT_FILE)
+        options, _ = Options.load_latest(folder)
+    return options
+
+
 def _options(mode: DBRecoveryMode, wal: Path | None) -> Options:
-    options = Options(raw_mode=True)
+    options = _base_options()
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     options.set_wal_recovery_mode(mode)
@@ -152,6 +171,7 @@ def _options(mode: DBRecoveryMode, wal: Path | None) -> Options:
         options.set_wal_dir(str(wal))
     options.set_write_buffer_size(MEMTABLE_BYTES)
     options.set_max_write_buffer_number(6)
+    options.set_writable_file_max_buffer_size(WAL_BUFFER_BYTES)
     options.set_max_total_wal_size(1 << 30)
     options.set_max_background_jobs(2)
     options.set_bytes_per_sync(1 << 20)

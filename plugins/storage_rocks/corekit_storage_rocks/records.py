@@ -133,6 +133,13 @@ def unpack_batch(value: bytes, chain: int | None) -> tuple[list[bytes], int]:
         DamagedRecord: wrong lengths, or the chain does not come out.
     """
     count, after = batch_chain(value)
+    if count == 1:
+        entry = value[_one.size :]
+        if value[_head.size : _one.size] != len(entry).to_bytes(4, "big"):
+            raise DamagedRecord("wrong length")
+        if chain is not None and crc32(entry, chain) != after:
+            raise DamagedRecord("the hash chain is broken")
+        return [entry], after
     start = _head.size + 4 * count
     if count == 0 or len(value) < start:
         raise DamagedRecord("wrong count")

@@ -165,11 +165,6 @@ class RocksStorage:
             if self._stopped is None:
                 self._floor_at = float("-inf")
                 self.sync()
-                self._database.flush()
-        except StorageError:
-            raise
-        except Exception as error:
-            raise self._fail("closing", error) from error
         finally:
             self._stopped = "the storage is closed"
             self._opened = False

@@ -1,0 +1,136 @@
+"""A disk that is slow or fails, for a child process: a small C library for LD_PRELOAD, and its control file.
+
+Every `write`, `pwrite`, `fsync`, `fdatasync` and `sync_file_range` of the child on a file below one folder first reads
+the control file, and sleeps or fails as it says. Other files are left alone, so that the child can still log.
+
+    library = build(tmp_path)            # None where there is no C compiler: skip the test
+    faults = DiskFaults(library, tmp_path / "faults", below=data_dir)
+    child = subprocess.Popen(command, env=faults.environment())
+    faults.set(fsync_errno=errno.EIO)
+
+Linux only. Works with statically linked RocksDB, as it calls the C library for input and output.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+_SOURCE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+struct plan { int fsync_delay_ms, fsync_errno, write_errno, short_write; };
+
+static ssize_t (*real_read)(int, void *, size_t);
+static ssize_t (*real_write)(int, const void *, size_t);
+static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
+
+static int concerned(int fd) {
+    static const char *below;
+    char link[64], path[4096];
+    ssize_t size;
+    if (!below && !(below = getenv("DISK_FAULTS_BELOW"))) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if ((size = readlink(link, path, sizeof path - 1)) < 0) return 0;
+    path[size] = 0;
+    return strncmp(path, below, strlen(below)) == 0;
+}
+
+static struct plan plan_for(int fd) {
+    struct plan plan = {0, 0, 0, 0};
+    char text[256];
+    const char *name = getenv("DISK_FAULTS_CONTROL");
+    int control, saved = errno;
+    ssize_t size;
+    if (!name || !concerned(fd)) return plan;
+    if ((control = open(name, O_RDONLY | O_CLOEXEC)) < 0) return plan;
+    if (!real_read) real_read = dlsym(RTLD_NEXT, "read");
+    size = real_read(control, text, sizeof text - 1);
+    close(control);
+    text[size > 0 ? size : 0] = 0;
+    sscanf(text, "%d %d %d %d", &plan.fsync_delay_ms, &plan.fsync_errno, &plan.write_errno, &plan.short_write);
+    errno = saved;
+    return plan;
+}
+
+static int synced(int fd, const char *name) {
+    struct plan plan = plan_for(fd);
+    int (*real)(int) = dlsym(RTLD_NEXT, name);
+    if (plan.fsync_delay_ms) {
+        struct timespec wait = {plan.fsync_delay_ms / 1000, plan.fsync_delay_ms % 1000 * 1000000L};
+        nanosleep(&wait, NULL);
+    }
+    if (plan.fsync_errno) { errno = plan.fsync_errno; return -1; }
+    return real(fd);
+}
+
+int fsync(int fd) { return synced(fd, "fsync"); }
+int fdatasync(int fd) { return synced(fd, "fdatasync"); }
+
+ssize_t write(int fd, const void *data, size_t size) {
+    struct plan plan = plan_for(fd);
+    if (!real_write) real_write = dlsym(RTLD_NEXT, "write");
+    if (plan.short_write && size > 1) real_write(fd, data, size / 2);
+    if (plan.write_errno) { errno = plan.write_errno; return -1; }
+    return real_write(fd, data, size);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+    struct plan plan = plan_for(fd);
+    if (!real_pwrite) real_pwrite = dlsym(RTLD_NEXT, "pwrite");
+    if (plan.write_errno) { errno = plan.write_errno; return -1; }
+    return real_pwrite(fd, data, size, at);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off_t at) { return pwrite(fd, data, size, at); }
+"""
+
+
+def build(folder: Path) -> Path | None:
+    """Compile the library into `folder`; None if this machine has no C compiler or is not Linux."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or not os.path.isdir("/proc/self/fd"):
+        return None
+    source, library = folder / "disk_faults.c", folder / "disk_faults.so"
+    source.write_text(_SOURCE)
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
+class DiskFaults:
+    """What happens to a child's input and output below the folder `below`. Nothing, until `set`."""
+
+    def __init__(self, library: Path, control: Path, *, below: Path) -> None:
+        self._library = library
+        self._control = control
+        self._below = below
+        self.set()
+
+    def set(
+        self, *, fsync_delay_ms: int = 0, fsync_errno: int = 0, write_errno: int = 0, short_write: bool = False
+    ) -> None:
+        """Replace the whole plan. `short_write`: half of the bytes arrive before a write fails."""
+        temporary = self._control.with_suffix(".tmp")
+        temporary.write_text(f"{fsync_delay_ms} {fsync_errno} {write_errno} {int(short_write)}\n")
+        os.replace(temporary, self._control)
+
+    def environment(self, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """The child's environment."""
+        return {
+            **base,
+            "LD_PRELOAD": str(self._library),
+            "DISK_FAULTS_CONTROL": str(self._control),
+            "DISK_FAULTS_BELOW": str(self._below.resolve()),
+        }
