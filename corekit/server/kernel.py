@@ -40,6 +40,8 @@ class Kernel:
         disk: the worker that syncs.
         view: the server as four-letter words see it; set by the server.
         handshakes: ConnectRequests so far.
+        served: clients were served at least once.
+        state_written_s: when the last step of the state was staged, in seconds since 1970; -1: never.
         batch_size, state_time: entries logged at once; time to stage one step of the state, in us.
     """
 
@@ -70,6 +72,8 @@ class Kernel:
         self._seen_received = 0
         self._seen_proposed = 0
         self.handshakes = 0
+        self.served = False
+        self.state_written_s = -1
         self.batch_size = Summary("sync_processor_batch_size")
         self.state_time = Summary("snapshottime", scale=1000)
 
@@ -151,6 +155,7 @@ class Kernel:
         began = time.perf_counter()
         zxid, puts, deletes = self.replica.image.step()
         self.storage.write_state(zxid, puts, deletes)
+        self.state_written_s = self.replica.wall_ms // 1000
         self.state_time.observe(int((time.perf_counter() - began) * 1e6))
         if self._retain_entries and len(self._milestones) * _MILESTONE_ENTRIES > self._retain_entries:
             upto = min(self._milestones.popleft(), zxid)
@@ -179,6 +184,7 @@ class Kernel:
 
     def serve(self, mode: str, next_zxid: int) -> None:
         """Serve clients."""
+        self.served = True
         self.replica.serve(mode, next_zxid)
         log.info("serving", extra={"mode": mode, "zxid": f"0x{self.replica.tree.zxid:x}"})
         self.role_changed(mode)

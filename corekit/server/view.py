@@ -1,17 +1,21 @@
-"""The running server as four-letter words, metrics and the admin port see it (`codec.four_letter.ServerView`)."""
+"""The running server as four-letter words, metrics and the admin port see it (`ServerView`, `AdminView`)."""
 
 from __future__ import annotations
 
 import os
-import platform
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from corekit import __version__
+from corekit.api import Identity
 from corekit.codec.four_letter import DEFAULT_TRACE_MASK, ConnectionRow, SessionsDump
 from corekit.config import Settings
+from corekit.config.members import ServerSpec, bracket
+from corekit.model import paths
+from corekit.model.acl import OPEN_KEY, allows
 from corekit.replica.connection import Connection
+from corekit.server.admin_commands import Ensemble, Health, Member
+from corekit.server.environment import environment, system_properties
 from corekit.server.kernel import Kernel
 from corekit.server.metrics import Registry
 
@@ -31,7 +35,10 @@ class View:
     """Reads what people ask for. Nothing here is on the way of a request.
 
     Attributes:
-        bound_ports: ports as bound, for settings of 0.
+        client_port: as bound, for a setting of 0.
+        monitor_lines: gives the lines of `mntr`; set by the server.
+        initial_text: text of the configuration file, set by the server.
+        shed: closes a share of the client connections; set by the server.
     """
 
     def __init__(self, kernel: Kernel, settings: Settings, registry: Registry) -> None:
@@ -44,6 +51,10 @@ class View:
         self.started = time.monotonic()
         self.client_port = settings.client_port
         self.proposal_sizes = (-1, -1, -1)
+        self.response_sizes = (-1, -1, -1)
+        self.monitor_lines: Callable[[], Iterable[tuple[str, int | float | str]]] = registry.monitor
+        self.initial_text: str | None = None
+        self.shed: Callable[[int], int] = lambda percentage: 0
 
     @property
     def whitelist(self) -> frozenset[str]:
@@ -79,7 +90,7 @@ class View:
     @property
     def connection_count(self) -> int:
         """Client connections."""
-        return sum(1 for c in self._replica.connections if c.session_id)
+        return len(self._replica.connections)
 
     @property
     def outstanding(self) -> int:
@@ -140,14 +151,14 @@ class View:
     def watches(self) -> Iterator[tuple[int, Iterable[bytes]]]:
         """Data watches by connection."""
         by_watcher: Mapping[Connection, set[bytes]] = self._replica.watches.data.by_watcher
-        for connection, paths in list(by_watcher.items()):
-            yield connection.session_id, list(paths)
+        for connection, watched in list(by_watcher.items()):
+            yield connection.session_id, list(watched)
 
     def configuration(self) -> Mapping[str, int | str]:
         """What `conf` shows."""
         s = self._settings
         data_size, log_size = self.directory_sizes()
-        return {
+        settings: dict[str, int | str] = {
             "clientPort": self.client_port,
             "secureClientPort": s.secure_client_port,
             "dataDir": os.path.join(s.data_dir, "version-2"),
@@ -161,33 +172,33 @@ class View:
             "clientPortListenBacklog": s.client_port_listen_backlog,
             "serverId": max(s.my_id, 0),
         }
+        own = next((spec for spec in s.servers if spec.sid == s.my_id), None)
+        if s.distributed and own is not None:
+            settings |= {
+                "initLimit": s.init_limit,
+                "syncLimit": s.sync_limit,
+                "electionAlg": 3,
+                "electionPort": "|".join(str(at.election_port) for at in own.addresses),
+                "quorumPort": "|".join(str(at.quorum_port) for at in own.addresses),
+                "peerType": 0 if own.voting else 1,
+            }
+        return settings
 
     def membership(self) -> str | None:
-        """None: a server on its own."""
-        return None
+        """The ensemble as `/zookeeper/config` states it; None on a server of its own."""
+        s = self._settings
+        if not s.distributed:
+            return None
+        lines = [f"server.{spec.sid}={spec.text()}" for spec in s.servers]
+        return "\n".join((*lines, f"version={s.config_version:x}"))
 
-    def environment(self) -> Iterator[tuple[str, str]]:
-        """What `envi` shows: of the JVM's facts, the nearest true ones of Python."""
-        uname = platform.uname()
-        yield "zookeeper.version", self.version
-        yield "host.name", uname.node
-        yield "java.version", platform.python_version()
-        yield "java.vendor", platform.python_implementation()
-        yield "java.home", sys.prefix
-        yield "java.class.path", os.pathsep.join(sys.path)
-        yield "java.library.path", sys.exec_prefix
-        yield "java.io.tmpdir", os.environ.get("TMPDIR", "/tmp")
-        yield "java.compiler", platform.python_compiler()
-        yield "os.name", uname.system
-        yield "os.arch", uname.machine
-        yield "os.version", uname.release
-        yield "user.name", os.environ.get("USER", str(os.getuid()))
-        yield "user.home", os.path.expanduser("~")
-        yield "user.dir", os.getcwd()
+    def environment(self) -> list[tuple[str, str]]:
+        """What `envi` shows."""
+        return environment(self.version)
 
     def monitor(self) -> Iterable[tuple[str, int | float | str]]:
         """What `mntr` shows."""
-        return self.registry.monitor()
+        return self.monitor_lines()
 
     def directory_sizes(self) -> tuple[int, int]:
         """Bytes of the state and of the log."""
@@ -208,3 +219,93 @@ class View:
         for connection in self._replica.connections:
             connection.received = connection.sent = 0
             connection.total_latency_ms = connection.min_latency_ms = connection.max_latency_ms = 0
+
+    # ---------------------------------------------------------------------------- only for the admin port
+    @property
+    def uptime_ms(self) -> int:
+        """Since the process began."""
+        return int((time.monotonic() - self.started) * 1000)
+
+    @property
+    def auth_failed(self) -> int:
+        """`auth` packets that proved nothing."""
+        return self._replica.stats.auth_failed
+
+    @property
+    def slow_fsyncs(self) -> int:
+        """fsyncs that were warned of."""
+        return self._kernel.disk.slow_syncs
+
+    @property
+    def disk_free_bytes(self) -> int | None:
+        """Free space where the data is; None if it is not known."""
+        free = self._kernel.storage.usage().free_bytes
+        return free if free >= 0 else None
+
+    def health(self) -> Health:
+        """For the probes. A failed disk stops the process, so a process that answers has none."""
+        replica = self._replica
+        status = self._kernel.consensus.status()
+        return Health(
+            started=self._kernel.served,
+            serving=replica.serving,
+            mode=replica.mode,
+            has_leader=status.mode == "standalone" or status.leader is not None,
+            writes_refused=replica.refuse_writes,
+        )
+
+    def ensemble(self) -> Ensemble | None:
+        """None on a server of its own."""
+        s = self._settings
+        if not s.distributed:
+            return None
+        status = self._kernel.consensus.status()
+        specs = {spec.sid: spec for spec in s.servers}
+        members = {
+            spec.sid: Member(
+                [f"{bracket(at.host)}:{at.quorum_port}" for at in spec.addresses],
+                [f"{bracket(at.host)}:{at.election_port}" for at in spec.addresses],
+                _client_address(spec),
+                spec.role,
+            )
+            for spec in s.servers
+        }
+        own, leader = members.get(s.my_id), specs.get(status.leader if status.leader is not None else -1)
+        return Ensemble(
+            server_id=s.my_id,
+            is_leader=status.mode == "leader",
+            leader_id=status.leader if status.leader is not None else -1,
+            leader_ip=leader.address.host if leader is not None else "",
+            voting=s.my_id in specs and specs[s.my_id].voting,
+            quorum_address=own.server_addresses[0] if own is not None else "",
+            election_address=own.election_addresses[0] if own is not None else "",
+            client_address=own.client_address if own is not None else "",
+            zab_state=str(status.details.get("peer_state", "")).rpartition(" - ")[2],
+            members={sid: member for sid, member in members.items() if specs[sid].voting},
+        )
+
+    def initial_configuration(self) -> str | None:
+        """The configuration file with its secrets hidden."""
+        return self.initial_text
+
+    def last_snapshot(self) -> tuple[int, int]:
+        """What the stored state is of, and when its last step was staged."""
+        return self._replica.image.zxid, self._kernel.state_written_s
+
+    def system_properties(self) -> Mapping[str, str]:
+        """Facts of Python and the platform."""
+        return system_properties(self.version)
+
+    def root_allows(self, identities: Iterable[Identity], perm: int) -> bool:
+        """Whether one of the identities has a permission bit on `/`."""
+        tree = self._replica.tree
+        acl = tree.acls.acl(tree.acl_keys.get(paths.ROOT, OPEN_KEY))
+        return self._settings.skip_acl or allows(acl, perm, identities, self._replica.schemes)
+
+    def shed_connections(self, percentage: int) -> int:
+        """Close about this share of the client connections."""
+        return self.shed(percentage)
+
+
+def _client_address(spec: ServerSpec) -> str:
+    return f"{bracket(spec.client_host or '0.0.0.0')}:{spec.client_port}" if spec.client_port >= 0 else ""
