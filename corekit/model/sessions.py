@@ -43,10 +43,11 @@ class Session:
         timeout_ms: negotiated by the latest connection.
         heard_ms: when its client was last heard, on the clock given to the tracker.
         closing: a closeSession is proposed; nothing more is accepted.
-        owner: whose connection may use it; None until someone attaches.
+        owner: the connection of this server that uses it, or None.
+        home: number of the server where its client is connected, as far as the leader knows; None: not known.
     """
 
-    __slots__ = ("bucket", "closing", "heard_ms", "id", "owner", "timeout_ms")
+    __slots__ = ("bucket", "closing", "heard_ms", "home", "id", "owner", "timeout_ms")
 
     def __init__(self, session_id: int, timeout_ms: int, now_ms: int) -> None:
         self.id = session_id
@@ -54,6 +55,7 @@ class Session:
         self.heard_ms = now_ms
         self.closing = False
         self.owner: object | None = None
+        self.home: int | None = None
         self.bucket = 0
 
 
@@ -89,6 +91,11 @@ class SessionTracker:
         session = self.sessions.pop(session_id, None)
         if session is not None:
             self._dequeue(session)
+
+    def clear(self) -> None:
+        """Forget every session (another state takes the place of this one)."""
+        self.sessions.clear()
+        self._buckets.clear()
 
     def retime(self, session: Session, timeout_ms: int, now_ms: int) -> None:
         """A new connection negotiated another timeout."""

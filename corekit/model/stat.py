@@ -82,10 +82,22 @@ def with_aversion(record: bytes, aversion: int) -> bytes:
     return record[:AVERSION] + _I.pack(aversion) + record[OWNER:]
 
 
-def with_child(record: bytes, step: int, pzxid: int) -> bytes:
-    """The record of a parent after one child more (`step` 1) or less (-1)."""
-    cversion = (int.from_bytes(record[CVERSION:AVERSION], "big") + 1) & 0xFFFFFFFF
+def with_child(record: bytes, step: int, pzxid: int, bump: int = 1) -> bytes:
+    """The record of a parent after one child more (`step` 1) or less (-1).
+
+    Args:
+        bump: change of the cversion that clients see: 1, or -1 for a child more when the stored cversion counted it
+        already.
+    """
+    cversion = (int.from_bytes(record[CVERSION:AVERSION], "big") + bump) & 0xFFFFFFFF
     children = int.from_bytes(record[NUM_CHILDREN:PZXID], "big") + step
+    return record[:CVERSION] + cversion.to_bytes(4, "big") + record[AVERSION:NUM_CHILDREN] + _IQ.pack(children, pzxid)
+
+
+def with_cversion(record: bytes, stored: int, pzxid: int) -> bytes:
+    """The record of a parent whose stored cversion is raised without a child being added (a replayed create)."""
+    children = int.from_bytes(record[NUM_CHILDREN:PZXID], "big")
+    cversion = (2 * stored - children) & 0xFFFFFFFF
     return record[:CVERSION] + cversion.to_bytes(4, "big") + record[AVERSION:NUM_CHILDREN] + _IQ.pack(children, pzxid)
 
 

@@ -22,11 +22,11 @@ from corekit.model.acl import OPEN_KEY, READ_ONLY, Acl, AclTable
 from corekit.model.stat import new_record, with_aversion, with_child, with_data
 
 # Kinds of change: the first element of every change tuple.
-SET, CREATE, DELETE, ACL = 0, 1, 2, 3
+SET, CREATE, DELETE, ACL, CVERSION = 0, 1, 2, 3, 4
 
 # One change to the tree. SET: (SET, path, record). CREATE: (CREATE, path, record, parent, parent record, stored
 # cversion of the parent, acl key, stored owner if container or TTL). DELETE: (DELETE, path, None, parent, parent
-# record). ACL: (ACL, path, record, key).
+# record). ACL: (ACL, path, record, key). CVERSION: (CVERSION, path, record, stored cversion).
 Change = tuple[Any, ...]
 
 _EMPTY_DATA = b"\x00\x00\x00\x00"
@@ -59,6 +59,10 @@ class Tree:
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything (another state takes the place of this one)."""
         self.nodes: dict[bytes, bytes] = {}
         self.kids: dict[bytes, Kids] = {}
         self.acls = AclTable()
@@ -225,7 +229,17 @@ class Tree:
         return (SET, path, record)
 
     def change_create(
-        self, path: bytes, data: bytes, acl: int, session: int, special: int, cversion: int, zxid: int, time_ms: int
+        self,
+        path: bytes,
+        data: bytes,
+        acl: int,
+        session: int,
+        special: int,
+        cversion: int,
+        zxid: int,
+        time_ms: int,
+        *,
+        fuzzy: bool = False,
     ) -> Change:
         """create. The parent exists and the path does not.
 
@@ -233,6 +247,7 @@ class Tree:
             session: owner of an ephemeral znode, else 0.
             special: stored owner of a container or TTL znode, else 0.
             cversion: the parent's new stored cversion.
+            fuzzy: the state may be ahead of this transaction, which is being replayed.
         """
         parent = path[: path.rindex(b"/")] or b"/"
         pend = self.pend
@@ -241,7 +256,12 @@ class Tree:
         above = pend.get(parent)
         if above is None:
             above = self.nodes[parent]
-        above = with_child(above, 1, zxid)
+        if fuzzy and cversion <= self.cversion(parent):
+            # The state came from a leader that had gone on while it was sent: this child is counted already.
+            cversion = self.cversion(parent)
+            above = with_child(above, 1, stat.zxid_at(above, stat.PZXID), -1)
+        else:
+            above = with_child(above, 1, zxid)
         record = new_record(data, zxid, time_ms, session)
         pend[parent] = above
         pend[path] = record
@@ -278,6 +298,15 @@ class Tree:
         self.pend[path] = record
         self.pend_acl[path] = acl
         return (ACL, path, record, acl)
+
+    def change_cversion(self, path: bytes, cversion: int, zxid: int) -> Change:
+        """Raise the stored cversion of a parent: a create was replayed whose znode exists already."""
+        record = self.record(path)
+        assert record is not None, path
+        record = stat.with_cversion(record, cversion, zxid)
+        self.pend[path] = record
+        self.pend_cversion[path] = cversion
+        return (CVERSION, path, record, cversion)
 
     def commit(self, change: Change) -> None:
         """Make one change visible. Watches are the caller's."""
@@ -316,9 +345,12 @@ class Tree:
                 session = stat.owner_of(old)
                 if session:
                     self._forget_ephemeral(session, path)
-        else:
+        elif kind == ACL:
             nodes[path] = record
             self.set_acl_key(path, change[3])
+        else:
+            nodes[path] = record
+            self._kids(path).cversion = change[3]
 
     def _forget_ephemeral(self, session: int, path: bytes) -> None:
         owned = self.ephemerals.get(session)

@@ -52,7 +52,14 @@ _CREATES = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAI
 def _create(tree: Tree, txn: Txn, changes: list[Change]) -> None:
     path = txn.path
     parent = path[: path.rindex(b"/")] or b"/"
-    if tree.record(parent) is None or tree.record(path) is not None:
+    if tree.record(parent) is None:
+        return
+    known = tree.cversion(parent)
+    cversion = txn.version if txn.version != -1 else known + 1
+    if tree.record(path) is not None:
+        # Replayed over a state that has it: the parent may still be behind (`DataTree.setCversionPzxid`).
+        if txn.type == ops.CREATE and cversion > known:
+            changes.append(tree.change_cversion(parent, cversion, txn.zxid))
         return
     special = 0
     if txn.type == ops.CREATE_CONTAINER:
@@ -60,9 +67,10 @@ def _create(tree: Tree, txn: Txn, changes: list[Change]) -> None:
     elif txn.type == ops.CREATE_TTL:
         special = ttl_owner(txn.ttl_ms)
     session = txn.session if txn.ephemeral else 0
-    cversion = txn.version if txn.version != -1 else tree.cversion(parent) + 1
     key = tree.acls.key(txn.acl)
-    changes.append(tree.change_create(path, txn.data, key, session, special, cversion, txn.zxid, txn.time_ms))
+    changes.append(
+        tree.change_create(path, txn.data, key, session, special, cversion, txn.zxid, txn.time_ms, fuzzy=True)
+    )
 
 
 def _delete(tree: Tree, path: bytes, zxid: int, changes: list[Change]) -> None:

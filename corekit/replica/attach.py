@@ -35,6 +35,9 @@ def attach(replica: Replica, connection: Connection, body: bytes) -> None:
     if not replica.serving:
         connection.close("not serving")
         return
+    if replica.mode == "leader" and not replica.options.leader_serves:
+        connection.close("the leader of this ensemble does not serve clients (leaderServes=no)")
+        return
     if replica.mode == "read-only" and flag != b"\1":
         connection.close("this server is read-only and the client did not ask for that")
         return
@@ -59,24 +62,21 @@ def _open(replica: Replica, connection: Connection, timeout: int, tail: bytes) -
         return
     session_id = replica.sessions.new_id()
     connection.session_id = session_id
-    replica.propose_session(connection, session_id, timeout, _response(timeout, session_id, tail))
+    replica.open_session(connection, session_id, timeout, _response(timeout, session_id, tail))
 
 
 def _reopen(replica: Replica, connection: Connection, session_id: int, given: bytes, timeout: int, tail: bytes) -> None:
-    session = replica.sessions.sessions.get(session_id)
-    if session is None or session.closing or given != password(session_id):
-        connection.out.append(_RESPONSE.pack(36 + len(tail), 0, 0, 0, 16, _NO_PASSWORD) + tail)
-        connection.close("session is unknown, expired, or the password is wrong")
+    if given != password(session_id):
+        connection.out.append(_refusal(tail))
+        connection.close("the password of the session is wrong")
         return
-    if isinstance(session.owner, Connection) and session.owner is not connection:
-        session.owner.close("its client connected anew")
-    replica.sessions.retime(session, timeout, replica.now_ms)
-    session.owner = connection
-    connection.session = session
     connection.session_id = session_id
-    connection.ready = True
-    connection.out.append(_response(timeout, session_id, tail))
+    replica.reopen_session(connection, session_id, timeout, (_response(timeout, session_id, tail), _refusal(tail)))
 
 
 def _response(timeout: int, session_id: int, tail: bytes) -> bytes:
     return _RESPONSE.pack(36 + len(tail), 0, timeout, session_id, 16, password(session_id)) + tail
+
+
+def _refusal(tail: bytes) -> bytes:
+    return _RESPONSE.pack(36 + len(tail), 0, 0, 0, 16, _NO_PASSWORD) + tail

@@ -13,7 +13,7 @@ from corekit.api import AuthScheme
 from corekit.model import paths
 from corekit.model.acl import OPEN_KEY, READ, allows
 from corekit.model.quota import Quotas
-from corekit.model.tree import ACL, CREATE, DELETE, SET, Change, Tree
+from corekit.model.tree import ACL, CREATE, CVERSION, DELETE, SET, Change, Tree
 from corekit.model.watches import CHILDREN_CHANGED, CREATED, DATA_CHANGED, DELETED, Watches, WatchTable
 from corekit.replica.connection import Connection
 
@@ -63,7 +63,7 @@ class Applier:
                 tree.commit(change)
             if path in data.by_path or data.recursive:
                 self._tell(data, path, DATA_CHANGED, path, zxid, tree.acl_keys.get(path, OPEN_KEY))
-        elif kind == ACL:
+        elif kind in (ACL, CVERSION):
             tree.commit(change)
         elif kind == CREATE:
             tree.commit(change)

@@ -8,10 +8,11 @@ come before the znodes that use them, and a parent before its children.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from struct import Struct
 
 from corekit.codec.jute import Reader
+from corekit.codec.snapshot import Image, ImageReader
 from corekit.codec.txns import pack_acl, read_acl
 from corekit.errors import DamagedError
 from corekit.model import stat
@@ -22,6 +23,7 @@ _EXTRA = Struct(">qqi")
 _Q = Struct(">q")
 _I = Struct(">i")
 _NO_OWNER = bytes(8)
+_CHUNK_PAIRS = 2048
 
 
 class StateImage:
@@ -88,28 +90,14 @@ class StateImage:
             DamagedError: the pairs do not make a tree.
         """
         tree = self._tree
-        nodes, kids = tree.nodes, tree.kids
-        ephemerals = tree.ephemerals
-        parent: bytes | None = None
-        siblings: set[bytes] = set()
-        size = 0
+        nodes: list[tuple[bytes, bytes]] = []
         for key, value in pairs:
             kind = key[0]
             if kind == 0x6E:  # n
-                path = key[1:]
-                nodes[path] = value
-                size += len(path) + len(value) - 72
-                above = path[: path.rindex(b"/")] or b"/"
-                if above != parent:
-                    parent = above
-                    known = kids.get(above)
-                    if known is None:
-                        known = kids[above] = Kids()
-                    siblings = known.paths
-                if len(path) > 1:
-                    siblings.add(path)
-                if value[-24:-16] != _NO_OWNER:
-                    ephemerals.setdefault(stat.owner_of(value), {})[path] = None
+                nodes.append((key[1:], value))
+                if len(nodes) >= _CHUNK_PAIRS:
+                    self._fill(nodes)
+                    nodes.clear()
             elif kind == 0x78:  # x
                 self._load_extra(key[1:], value)
             elif kind == 0x61:  # a
@@ -120,15 +108,81 @@ class StateImage:
                 (session_id,) = _Q.unpack(key[1:])
                 (timeout,) = _I.unpack(value)
                 self._sessions.add(session_id, timeout, now_ms)
-        if b"/" not in nodes:
+        self._fill(nodes)
+        if not tree.nodes and zxid == 0:
+            tree.bootstrap()  # the first step of the state had not been made durable
+        if b"/" not in tree.nodes:
             raise DamagedError("the stored state has no root znode: restore the data directory from a backup")
-        tree.data_bytes = size
         tree.zxid = self.zxid = zxid
         tree.acls.sweep()
-        for session_id in list(ephemerals):
-            ephemerals[session_id] = dict.fromkeys(
-                sorted(ephemerals[session_id], key=lambda path: stat.zxid_at(nodes[path], stat.CZXID))
-            )
+        self._sort_ephemerals()
+
+    def _fill(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Add znodes, parents before children."""
+        tree = self._tree
+        nodes, kids, ephemerals = tree.nodes, tree.kids, tree.ephemerals
+        parent: bytes | None = None
+        siblings: set[bytes] = set()
+        size = 0
+        for path, record in pairs:
+            nodes[path] = record
+            size += len(path) + len(record) - 72
+            above = path[: path.rindex(b"/")] or b"/"
+            if above != parent:
+                parent = above
+                known = kids.get(above)
+                if known is None:
+                    known = kids[above] = Kids()
+                siblings = known.paths
+            if len(path) > 1:
+                siblings.add(path)
+            if record[-24:-16] != _NO_OWNER:
+                ephemerals.setdefault(stat.owner_of(record), {})[path] = None
+        tree.data_bytes += size
+
+    def _sort_ephemerals(self) -> None:
+        tree = self._tree
+        for session_id, owned in tree.ephemerals.items():
+            order = sorted(owned, key=lambda path: stat.zxid_at(tree.nodes[path], stat.CZXID))
+            tree.ephemerals[session_id] = dict.fromkeys(order)
+
+    def capture(self) -> Image:
+        """The whole state as it is now, for a learner. Copies tables, not znodes."""
+        tree = self._tree
+        image = Image()
+        image.zxid = tree.zxid
+        image.sessions = [(s.id, s.timeout_ms) for s in self._sessions.sessions.values()]
+        image.acls = dict(tree.acls.items())
+        image.nodes = tree.nodes.copy()
+        image.acl_keys = tree.acl_keys.copy()
+        image.owners = tree.owners.copy()
+        image.cversions = {path: kids.cversion for path, kids in tree.kids.items()}
+        return image
+
+    def replace(self, image: ImageReader, zxid: int, now_ms: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Put a received state in the place of tree and sessions; the result is all of it in chunks, for storage."""
+        tree, sessions = self._tree, self._sessions
+        tree.clear()
+        sessions.clear()
+        self._stored_acls.clear()
+        self._stored_extras.clear()
+        for key, acl in image.acls.items():
+            tree.acls.restore(key, acl)
+        self._fill(image.nodes.items())
+        for path, key in image.acl_keys.items():
+            tree.set_acl_key(path, key)
+        tree.owners.update(image.owners)
+        for path, cversion in image.cversions.items():
+            tree.kids.setdefault(path, Kids()).cversion = cversion
+        for session_id, timeout in image.sessions:
+            sessions.add(session_id, timeout, now_ms)
+        self._sort_ephemerals()
+        tree.zxid = zxid
+        tree.changed = set(tree.nodes)
+        self.sessions_changed = set(sessions.sessions)
+        _, puts, _ = self.step()
+        for start in range(0, len(puts), _CHUNK_PAIRS):
+            yield puts[start : start + _CHUNK_PAIRS]
 
     def _load_extra(self, path: bytes, value: bytes) -> None:
         tree = self._tree

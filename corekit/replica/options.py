@@ -22,3 +22,4 @@ class ReplicaOptions:
     enforce_quota: bool = False
     close_session_paths: bool = True
     container_never_used_ms: int = 0
+    leader_serves: bool = True

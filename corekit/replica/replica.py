@@ -18,13 +18,14 @@ Not here: validation (`prepare.py`), reads (`reads.py`), sessions' handshake (`a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from struct import Struct
 
 from corekit import errors
-from corekit.api import AuthScheme, Consensus, Observer, Peer
+from corekit.api import AuthScheme, Consensus, EnsembleConsensus, Observer, Peer
 from corekit.codec import ops
 from corekit.codec.jute import Reader
+from corekit.codec.snapshot import ImageReader
 from corekit.codec.txns import decode
 from corekit.errors import ProtocolError
 from corekit.limits import BATCH_ENTRIES_MAX, CLIENT_HELD_MAX, STATE_STEP_NODES
@@ -40,6 +41,7 @@ from corekit.replica.image import StateImage
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.prepare import Malformed, Preparer, Request
 from corekit.replica.reads import Reads
+from corekit.replica.remote import Remote, error_entry
 from corekit.replica.stats import Stats
 
 _frame_head = Struct(">iii").unpack_from
@@ -65,6 +67,7 @@ class Replica:
 
     Attributes:
         serving: clients are served.
+        leading: transactions are prepared here; otherwise writes go to the leader.
         mode: ZooKeeper's word for the role (`standalone`, `leader` ...).
         now_ms, wall_ms: monotonic and wall clock of this turn.
         now_us: the monotonic clock as fine as the shell knows it; only for latencies.
@@ -77,6 +80,7 @@ class Replica:
         schemes: Mapping[str, AuthScheme],
         first_session_id: int,
         observers: Sequence[Observer] = (),
+        server_id: int = 1,
     ) -> None:
         self.options = options
         self.schemes = schemes
@@ -97,9 +101,11 @@ class Replica:
             close_session_paths=options.close_session_paths,
         )
         self.reads = Reads(self.tree, self.watches, schemes, skip_acl=options.skip_acl)
+        self.remote = Remote(self, server_id)
         self.stats = Stats()
         self.connections: set[Connection] = set()
         self.serving = False
+        self.leading = False
         self.mode = "looking"
         self.refuse_writes: str | None = None
         self.now_ms = 0
@@ -127,10 +133,13 @@ class Replica:
     def bind(self, consensus: Consensus) -> None:
         """The consensus that orders this replica's transactions."""
         self._consensus = consensus
+        if isinstance(consensus, EnsembleConsensus):
+            self.remote.consensus = consensus
 
     def serve(self, mode: str, next_zxid: int) -> None:
         """Begin to serve clients; transactions are numbered from `next_zxid`."""
         self.mode = mode
+        self.leading = mode in ("standalone", "leader")
         self.serving = True
         self._next_zxid = next_zxid
         self.sessions.restart(self.now_ms)
@@ -140,8 +149,9 @@ class Replica:
 
         What was proposed stays in the tail: the next leader knows whether it is decided.
         """
-        self.serving = False
+        self.serving = self.leading = False
         self.mode = "looking"
+        self.remote.forget()
         proposed = len(self._pending) - len(self._batch)
         self._tail.extend((pending[0], pending[7]) for pending, _ in zip(self._pending, range(proposed), strict=False))
         self._pending.clear()
@@ -170,6 +180,14 @@ class Replica:
         assert zxid >= self.tree.zxid, "a decided transaction cannot be taken back"
         while self._tail and self._tail[-1][0] > zxid:
             self._tail.pop()
+
+    def install(self, image: ImageReader, zxid: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """A received state takes the place of everything; the result is all of it in chunks, for storage."""
+        assert not self.serving
+        self._tail.clear()
+        self.tree.drop_pending()
+        yield from self.image.replace(image, zxid, self.now_ms)
+        self.quotas.restore(self.tree)
 
     def renumber(self, next_zxid: int) -> None:
         """Continue with another zxid (a new epoch). Only between turns."""
@@ -262,6 +280,8 @@ class Replica:
     def _request(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
         if op in _WRITES:
             self._write(connection, xid, op, body)
+        elif op == ops.SYNC and self.remote.consensus is not None:
+            self.remote.forward(connection, xid, op, body)
         elif op in self.reads.operations:
             if connection.submitted == connection.done:
                 self._read(connection, xid, op, body)
@@ -281,7 +301,7 @@ class Replica:
             xid = _PING_XID
         connection.out.append(_reply_head(16 + len(reply), xid, self.tree.zxid, code) + reply)
 
-    def _release(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """Answer held requests that no longer wait for a write."""
         held, done = connection.held, connection.done
         while held and held[0][0] <= done:
@@ -297,7 +317,7 @@ class Replica:
     def _refuse(self, connection: Connection, xid: int, code: int) -> None:
         """Answer a request that takes no zxid with an error, after the connection's pending writes."""
         connection.held.append((connection.submitted, xid, ops.ERROR, _pack_int(code)))
-        self._release(connection)
+        self.release(connection)
 
     def _authenticate(self, connection: Connection, xid: int, body: bytes) -> None:
         reader = Reader(body)
@@ -318,6 +338,11 @@ class Replica:
         if self.refuse_writes is not None and op != ops.CLOSE_SESSION:
             self._refuse(connection, xid, errors.NOT_READ_ONLY)
             return
+        if op == ops.CLOSE_SESSION:
+            connection.ready = False
+        if not self.leading:
+            self.remote.forward(connection, xid, op, body)
+            return
         request = Request(connection.session_id, xid, op, body, connection.identities)
         zxid = self._next_zxid
         try:
@@ -328,18 +353,27 @@ class Replica:
         frame = _reply_head(16 + len(reply), xid, zxid, code) + reply
         connection.submitted += 1
         self._propose(zxid, connection, frame, changes, session_op, connection.session_id, 0, entry)
-        if op == ops.CLOSE_SESSION:
-            connection.ready = False
 
-    def propose(self, op: int, session: int, body: bytes, timeout_ms: int = 0) -> None:
-        """Propose a transaction of the server's own (expiry, containers), which nobody waits for."""
+    def propose_request(self, request: Request, timeout_ms: int = 0) -> None:
+        """Propose a request that no connection of this server waits for.
+
+        Raises:
+            Malformed: see `Preparer.prepare`.
+        """
         zxid = self._next_zxid
-        request = Request(session, 0, op, body, (("super", ""),))
         entry, changes, _, _, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
-        self._propose(zxid, None, b"", changes, session_op, session, timeout_ms, entry)
+        self._propose(zxid, None, b"", changes, session_op, request.session, timeout_ms, entry)
 
-    def propose_session(self, connection: Connection, session_id: int, timeout_ms: int, frame: bytes) -> None:
+    def propose_error(self, session_id: int, cxid: int, code: int) -> None:
+        """Propose the refusal of a learner's request."""
+        zxid = self._next_zxid
+        self._propose(zxid, None, b"", (), 0, session_id, 0, error_entry(session_id, cxid, zxid, self.wall_ms, code))
+
+    def open_session(self, connection: Connection, session_id: int, timeout_ms: int, frame: bytes) -> None:
         """Propose a new session; `frame` (the ConnectResponse) is sent once it is committed."""
+        if not self.leading:
+            self.remote.open_session(connection, session_id, timeout_ms, frame)
+            return
         zxid = self._next_zxid
         request = Request(session_id, 0, ops.CREATE_SESSION, timeout_ms.to_bytes(4, "big"), ())
         entry, changes, _, _, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
@@ -377,12 +411,17 @@ class Replica:
     def _apply_entry(self, entry: bytes) -> None:
         """Apply a decided entry that was not prepared here (from the log, or from a leader)."""
         txn = decode(entry)
-        for change in changes_of(self.tree, txn):
+        changes = changes_of(self.tree, txn)
+        for change in changes:
             self.applier.apply(change, txn.zxid)
         self.tree.drop_pending()
         self.tree.zxid = txn.zxid
-        if txn.type in (ops.CREATE_SESSION, ops.CLOSE_SESSION):
+        if txn.type == ops.CREATE_SESSION:
             self._session_changed(txn.type, txn.session, txn.timeout_ms, None)
+        if self.serving:
+            self.remote.applied(txn, changes)
+        if txn.type == ops.CLOSE_SESSION:
+            self._session_changed(txn.type, txn.session, 0, None)
         if self._on_committed:
             self._observe(self._on_committed, txn.zxid, entry)
 
@@ -413,7 +452,7 @@ class Replica:
                 connection.out.append(frame)
                 connection.done += 1
                 if connection.held:
-                    self._release(connection)
+                    self.release(connection)
                 if not connection.queued:
                     connection.wake()
         if count:
@@ -424,20 +463,56 @@ class Replica:
     def _session_changed(self, session_op: int, session_id: int, timeout_ms: int, by: Connection | None) -> None:
         self.image.sessions_changed.add(session_id)
         if session_op == ops.CREATE_SESSION:
-            session = self.sessions.add(session_id, timeout_ms, self.now_ms)
-            if by is not None and by in self.connections:
-                session.owner = by
-                by.session = session
-                by.ready = True
+            self.sessions.add(session_id, timeout_ms, self.now_ms)
+            if by is not None:
+                self.adopt(by, session_id)
             if self._on_opened and by is not None:
                 self._observe(self._on_opened, session_id, timeout_ms, by.peer)
             return
         closed = self.sessions.sessions.get(session_id)
         self.sessions.remove(session_id)
         if closed is not None and isinstance(closed.owner, Connection):
-            closed.owner.close("session closed" if by is not None else "session expired")
+            closed.owner.close("session closed")
         if self._on_closed:
             self._observe(self._on_closed, session_id, "closed" if by is not None else "expired")
+
+    def adopt(self, connection: Connection, session_id: int) -> None:
+        """A connection's new session is committed: it may send requests now."""
+        session = self.sessions.sessions[session_id]
+        if connection in self.connections:
+            session.owner = connection
+            session.home = self.remote.server_id
+            connection.session = session
+            connection.ready = True
+
+    def reopen_session(
+        self, connection: Connection, session_id: int, timeout_ms: int, answers: tuple[bytes, bytes]
+    ) -> None:
+        """A client came back to its session with the right password.
+
+        Args:
+            answers: the ConnectResponse if the session lives, and if it does not.
+        """
+        if not self.leading:
+            self.remote.reopen_session(connection, session_id, timeout_ms, answers)
+            return
+        session = self.sessions.sessions.get(session_id)
+        self.reopened(connection, session_id, timeout_ms, answers, session is not None and not session.closing)
+
+    def reopened(
+        self, connection: Connection, session_id: int, timeout_ms: int, answers: tuple[bytes, bytes], valid: bool
+    ) -> None:
+        """Whether the session lives is known."""
+        connection.out.append(answers[0 if valid else 1])
+        if not valid:
+            connection.close("session is unknown or expired")
+            return
+        session = self.sessions.add(session_id, timeout_ms, self.now_ms)
+        if isinstance(session.owner, Connection) and session.owner is not connection:
+            session.owner.close("its client connected anew")
+        self.sessions.retime(session, timeout_ms, self.now_ms)
+        self.adopt(connection, session_id)
+        connection.wake()
 
     def _observe(self, methods: list[Callable[..., None]], *arguments: object) -> None:
         for method in list(methods):
@@ -459,6 +534,7 @@ class Replica:
         """The connection is gone; its session stays until it expires or comes back."""
         self.connections.discard(connection)
         self.watches.forget(connection)
+        self.remote.gone(connection)
         connection.ready = False
         if connection.closing is None:
             connection.closing = "disconnected"
@@ -467,11 +543,11 @@ class Replica:
 
     def tick(self) -> None:
         """Time passed: expire sessions, delete empty containers and znodes past their time to live."""
-        if not self.serving or self.mode not in ("standalone", "leader"):
+        if not self.leading:
             return
         for session_id in self.sessions.expired(self.now_ms):
             self.stats.sessions_expired += 1
-            self.propose(ops.CLOSE_SESSION, session_id, b"")
+            self.propose_request(Request(session_id, 0, ops.CLOSE_SESSION, b"", ()))
 
     def collect(self, max_nodes: int) -> int:
         """Propose the deletion of containers that are empty and TTL znodes that are over; how many."""
@@ -490,7 +566,8 @@ class Replica:
                 due = self.wall_ms - stat.zxid_at(record, stat.MTIME) > stat.ttl_of(owner, options.emulate_353_ttl)
             if due:
                 found += 1
-                self.propose(ops.DELETE_CONTAINER, 0, len(path).to_bytes(4, "big") + path)
+                body = len(path).to_bytes(4, "big") + path
+                self.propose_request(Request(0, 0, ops.DELETE_CONTAINER, body, ()))
         return found
 
     def state_due(self) -> bool:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from corekit.api import AuthScheme, Consensus, Observer, Peer, Recovery, Storage
+from corekit.api import AuthScheme, Consensus, EnsembleConsensus, Observer, Peer, Recovery, Storage
 from corekit.errors import DamagedError
 from corekit.model.sessions import first_session_id
 from corekit.replica.attach import attach
@@ -21,13 +21,14 @@ from corekit.replica.instruments import Summary
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.replica import Replica
 from corekit.server.disk import DiskWorker
+from corekit.server.ensemble import EnsembleSide
 
 log = logging.getLogger("corekit.server")
 
 _MILESTONE_ENTRIES = 10_000
 
 
-class Kernel:
+class Kernel(EnsembleSide):
     """One server's heart, storage and consensus.
 
     Args:
@@ -60,7 +61,9 @@ class Kernel:
     ) -> None:
         self.storage = storage
         self.consensus = consensus
-        self.replica = Replica(options, schemes, first_session_id(server_id, time.time_ns() // 1_000_000), observers)
+        self.replica = Replica(
+            options, schemes, first_session_id(server_id, time.time_ns() // 1_000_000), observers, server_id
+        )
         self.disk = DiskWorker(storage, notify, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
         self.view: Any = None
         self.role_changed: Callable[[str], None] = lambda mode: None
@@ -84,8 +87,9 @@ class Kernel:
         Raises:
             DataDirError, DamagedError: see `Storage.open`.
         """
-        recovery = self.storage.open()
-        if recovery.damage is not None:
+        ensemble = isinstance(self.consensus, EnsembleConsensus)
+        recovery = self.storage.open(set_aside=ensemble)
+        if recovery.damage is not None and not ensemble:
             raise DamagedError(f"{recovery.damage}. Nothing is served from a damaged log")
         replica = self.replica
         self.set_time()

@@ -25,6 +25,7 @@ from corekit.server.admission import Admission
 from corekit.server.client_port import FastPort, plain_socket
 from corekit.server.kernel import Kernel
 from corekit.server.metrics import Registry
+from corekit.server.operations import Operations
 from corekit.server.streams import serve_stream
 from corekit.server.view import View
 
@@ -54,6 +55,7 @@ def replica_options(s: Settings) -> ReplicaOptions:
         enforce_quota=s.enforce_quota,
         close_session_paths=s.close_session_txn_enabled,
         container_never_used_ms=s.container_max_never_used_interval_ms,
+        leader_serves=s.leader_serves,
     )
 
 
@@ -89,6 +91,9 @@ class Server:
         self.kernel.view = self.view
         self.admission = Admission(s.max_client_cnxns, s.max_cnxns, s.sessionless_timeout_ms)
         self.port = FastPort(self._begin_turn, self.kernel.end_turn, self.admission)
+        self.operations = Operations(
+            loaded, parts, self.kernel, self.view, self.registry, self.admission, self.port, self.turn
+        )
         self.kernel.role_changed = self._role_changed
         self._stopping = trio.Event()
         self._why = ""
@@ -118,6 +123,7 @@ class Server:
         """
         began = time.perf_counter()
         recovery = await trio.to_thread.run_sync(self.kernel.recover)
+        self.operations.metrics.started.observe(int((time.perf_counter() - began) * 1e6))
         gc.collect()
         gc.freeze()  # the tree is not garbage: keep the collector away from it
         gc.set_threshold(50_000, 20, 1000)
@@ -126,6 +132,7 @@ class Server:
             self.port.watch(self._wake_fd, self._disk_ready)
             self._begin_turn()
             self.kernel.start(recovery)
+            await nursery.start(self.operations.run)
             nursery.start_soon(self.port.run)
             nursery.start_soon(self._tick)
             nursery.start_soon(self._every, _STATE_EVERY_S, self._keep_state)
@@ -133,6 +140,8 @@ class Server:
             nursery.start_soon(self._collect)
             for service in self.parts.services:
                 nursery.start_soon(service.run, self.kernel)
+            if self.operations.where:
+                self._say(f"admin and metrics on {', '.join(self.operations.where)}")
             log.info(
                 "started",
                 extra={

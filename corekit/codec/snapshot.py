@@ -1,0 +1,197 @@
+"""ZooKeeper's snapshot stream: sessions, ACLs, nodes in pre-order, the terminator `/`. What a leader sends as SNAP.
+
+The same items make up a snapshot file (between its header and its seal). Writing and reading are both incremental, so
+that a million znodes stop nothing. Source: `DataTree.serialize`, `ReferenceCountedACLCache`,
+`SerializeUtils.serializeSnapshot`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from struct import Struct
+
+from corekit.codec.jute import Reader
+from corekit.codec.txns import pack_acl, pack_string, read_acl
+from corekit.errors import ProtocolError
+from corekit.model import stat
+from corekit.model.acl import OPEN_KEY, Acl
+
+_Q = Struct(">q")
+_I = Struct(">i")
+_QI = Struct(">qi")
+_PERSISTED = Struct(">qqqqiiiqq")  # StatPersisted: the Stat without dataLength and numChildren
+_CHUNK_NODES = 500
+_OPEN_ACL_KEY = -1  # ZooKeeper's key for world:anyone all, which is never in the table
+_END = pack_string(b"/")
+_ROOT = b"/"
+
+
+class Image:
+    """A state at one moment, as plain tables.
+
+    Attributes:
+        zxid: of the last transaction in it.
+        sessions: (id, timeout in ms).
+        acls: key -> ACL.
+        nodes: path -> record, parents before their children.
+        acl_keys, owners, cversions: for the znodes where they are not 0.
+    """
+
+    __slots__ = ("acl_keys", "acls", "cversions", "nodes", "owners", "sessions", "zxid")
+
+    def __init__(self) -> None:
+        self.zxid = 0
+        self.sessions: Sequence[tuple[int, int]] = ()
+        self.acls: Mapping[int, Acl] = {}
+        self.nodes: Mapping[bytes, bytes] = {}
+        self.acl_keys: Mapping[bytes, int] = {}
+        self.owners: Mapping[bytes, int] = {}
+        self.cversions: Mapping[bytes, int] = {}
+
+
+def write_image(image: Image) -> Iterator[bytes]:
+    """The stream in chunks of some hundred znodes."""
+    parts = [_I.pack(len(image.sessions))]
+    parts += [_QI.pack(session, timeout) for session, timeout in image.sessions]
+    parts.append(_I.pack(len(image.acls)))
+    parts += [_Q.pack(key) + pack_acl(acl) for key, acl in image.acls.items()]
+    yield b"".join(parts)
+    parts = []
+    for path, record in image.nodes.items():
+        s = stat.stat_of(record)
+        owner = image.owners.get(path, s.ephemeral_owner)
+        key = image.acl_keys.get(path, OPEN_KEY) or _OPEN_ACL_KEY
+        parts += (
+            pack_string(path if path != _ROOT else b""),
+            record[: -stat.STAT_SIZE],
+            _Q.pack(key),
+            _PERSISTED.pack(
+                s.czxid, s.mzxid, s.ctime, s.mtime, s.version, image.cversions.get(path, 0), s.aversion, owner, s.pzxid
+            ),
+        )
+        if len(parts) >= 4 * _CHUNK_NODES:
+            yield b"".join(parts)
+            parts = []
+    parts.append(_END)
+    yield b"".join(parts)
+
+
+class ImageReader:
+    """Reads a stream as it comes.
+
+    Attributes:
+        sessions, acls, nodes, acl_keys, owners, cversions: as in `Image`; complete when `feed` returned bytes. The
+            numbers of children in the records are filled in at the end.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: list[tuple[int, int]] = []
+        self.acls: dict[int, Acl] = {}
+        self.nodes: dict[bytes, bytes] = {}
+        self.acl_keys: dict[bytes, int] = {}
+        self.owners: dict[bytes, int] = {}
+        self.cversions: dict[bytes, int] = {}
+        self._counts: dict[bytes, int] = {}
+        self._buffer = b""
+        self._state = self._session_count
+        self._left = 0
+
+    def feed(self, data: bytes) -> bytes | None:
+        """The next bytes.
+
+        Returns:
+            None while more are needed, else what follows the end of the stream.
+
+        Raises:
+            ProtocolError: this is no snapshot stream.
+        """
+        buffer = self._buffer + data if self._buffer else data
+        reader = Reader(buffer)
+        while True:
+            start = reader.pos
+            try:
+                done = self._state(reader)
+            except ProtocolError:
+                if len(buffer) - start > _ITEM_BYTES_MAX:
+                    raise
+                self._buffer = buffer[start:]
+                return None
+            if done:
+                self._complete()
+                return buffer[reader.pos :]
+
+    def _session_count(self, r: Reader) -> bool:
+        self._left = r.int()
+        self._state = self._session if self._left else self._acl_count
+        return False
+
+    def _session(self, r: Reader) -> bool:
+        self.sessions.append((r.long(), r.int()))
+        self._left -= 1
+        if not self._left:
+            self._state = self._acl_count
+        return False
+
+    def _acl_count(self, r: Reader) -> bool:
+        self._left = r.int()
+        self._state = self._acl if self._left else self._node
+        return False
+
+    def _acl(self, r: Reader) -> bool:
+        key, acl = r.long(), read_acl(r)
+        self.acls[key] = acl or ()
+        self._left -= 1
+        if not self._left:
+            self._state = self._node
+        return False
+
+    def _node(self, r: Reader) -> bool:
+        path = r.text()
+        if path == _ROOT:
+            return True
+        start = r.pos
+        size = r.int()
+        if size > 0:
+            r.pos += size
+        data = bytes(r.buf[start : r.pos])
+        key = r.long()
+        end = r.pos + _PERSISTED.size
+        if end > r.end:
+            raise ProtocolError("more bytes are needed")
+        czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid = _PERSISTED.unpack_from(r.buf, r.pos)
+        r.pos = end
+        path = path or _ROOT
+        if key not in (OPEN_KEY, _OPEN_ACL_KEY):
+            self.acl_keys[path] = key
+        if owner < 0 and stat.owner_kind(owner, True) != "session":
+            self.owners[path] = owner
+            owner = 0
+        if cversion:
+            self.cversions[path] = cversion
+        self.nodes[path] = data + stat.STAT.pack(
+            czxid, mzxid, ctime, mtime, version, 0, aversion, owner, max(size, 0), 0, pzxid
+        )
+        if path != _ROOT:
+            parent = path[: path.rindex(b"/")] or _ROOT
+            self._counts[parent] = self._counts.get(parent, 0) + 1
+        return False
+
+    def _complete(self) -> None:
+        """Fill in what clients see: numChildren, and cversion = 2 * stored - numChildren."""
+        nodes = self.nodes
+        for path in self._counts.keys() | self.cversions.keys():
+            record = nodes.get(path)
+            if record is None:
+                raise ProtocolError(f"a znode without its parent in the snapshot, below {path!r}")
+            count = self._counts.get(path, 0)
+            wire = (2 * self.cversions.get(path, 0) - count) & 0xFFFFFFFF
+            nodes[path] = (
+                record[: stat.CVERSION]
+                + wire.to_bytes(4, "big")
+                + record[stat.AVERSION : stat.NUM_CHILDREN]
+                + count.to_bytes(4, "big")
+                + record[stat.PZXID :]
+            )
+
+
+_ITEM_BYTES_MAX = 64 * 1024 * 1024  # no session, ACL or znode is larger
