@@ -33,9 +33,7 @@ BUILT_IN: dict[str, frozenset[str] | None] = {
     "config": frozenset({"show"}),
 }
 
-_EPILOG = (
-    "Exit codes: 0 done, 1 failed, 2 wrong use, 3 data directory, 14 port in use, 20 disk failed, 21 damage."
-)
+_EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 data directory, 14 port in use, 20 disk failed, 21 damage."
 
 
 def _version_option(value: bool) -> None:

@@ -29,7 +29,7 @@ def complete(values: dict[str, Any], origins: dict[str, str], warnings: list[str
             raise ConfigError(f"{origins[name]}: {name} is empty; give a directory")
     _my_id(values, origins)
     _client_address(values, origins)
-    if "secure_client_port" in values and "client_port" not in values:
+    if values.get("secure_client_port", -1) >= 0 and "client_port" not in values:
         values["client_port"] = -1
         origins["client_port"] = "only secureClientPort is given"
     settings = Settings(**values)
@@ -52,18 +52,19 @@ def _my_id(values: dict[str, Any], origins: dict[str, str]) -> None:
     if not text.isdigit() or not text.isascii() or int(text) > 255:
         raise ConfigError(f"{path} holds {text[:20]!r}; it must hold the number of this server, from 0 to 255")
     given = values.get("my_id")
-    if given is not None and given != int(text):
+    if given is not None and given not in (-1, int(text)):
         raise ConfigError(
             f"{path} says that this is server {text}, {origins['my_id']} says {given}; correct one of them "
             "(data of another server must never be used under a new number)"
         )
+    if given is None or given < 0:
+        origins["my_id"] = path
     values["my_id"] = int(text)
-    origins.setdefault("my_id", path)
 
 
 def _own_server(values: dict[str, Any]) -> ServerSpec | None:
     servers: tuple[ServerSpec, ...] = values.get("servers", ())
-    if len(servers) == 1 and "my_id" not in values:
+    if len(servers) == 1 and values.get("my_id", -1) < 0:
         return servers[0]
     return next((server for server in servers if server.sid == values.get("my_id")), None)
 

@@ -292,7 +292,11 @@ class Settings:
 
     # Ensemble
     my_id: int = setting(
-        -1, "myid", integer(0, 255), "number of this server (default: the file myid in data_dir)", zoo_env="ZOO_MY_ID"
+        -1,
+        "myid",
+        integer(0, 255, also=-1),
+        "number of this server (default: the file myid in data_dir)",
+        zoo_env="ZOO_MY_ID",
     )
     init_limit: int = setting(10, "initLimit", integer(1), "ticks to join and synchronise", zoo_env="ZOO_INIT_LIMIT")
     sync_limit: int = setting(5, "syncLimit", integer(1), "ticks without an answer", zoo_env="ZOO_SYNC_LIMIT")

@@ -101,7 +101,7 @@ def load(one: Found) -> None:
         return
     try:
         plugin = one.point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{one} cannot be imported: {type(error).__name__}: {error}") from error
     if inspect.isclass(plugin):
         raise PluginError(f"{one}: {one.point.value} is a class; the entry point must name a module or an object")

@@ -320,6 +320,7 @@ def test_only_a_secure_port_means_no_plain_port(write: Write) -> None:
     loaded = load(write("secureClientPort=2281\n"), environ={})
     assert loaded.settings.client_port == -1
     assert any("secureClientPort has no effect" in text for text in loaded.warnings)
+    assert load(write("secureClientPort=-1\n"), environ={}).settings.client_port == 2181
 
 
 def test_observers_and_groups_are_checked(write: Write, tmp_path: Path) -> None:
