@@ -23,12 +23,14 @@ def events_and_rest(output: str) -> tuple[list[str], str]:
 
 
 def sort_lists(text: str) -> str:
-    """Sort lines that are a list in brackets: servers need not keep children in the same order."""
+    """Sort lines that are a list in brackets, and the identities of `whoami`: servers keep neither in any order."""
 
     def ordered(match: re.Match[str]) -> str:
         return "[" + ", ".join(sorted(match.group(1).split(", "))) + "]"
 
-    return re.sub(r"^\[(/?[^\]\n]*)\]$", ordered, text, flags=re.MULTILINE)
+    text = re.sub(r"^\[(/?[^\]\n]*)\]$", ordered, text, flags=re.MULTILINE)
+    identities = re.compile(r"(?:^(?:ip|digest): \S+\n)+", re.MULTILINE)
+    return identities.sub(lambda match: "".join(sorted(match.group().splitlines(keepends=True))), text)
 
 
 def normal(text: str) -> list[str]:
