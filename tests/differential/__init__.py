@@ -1,0 +1,1 @@
+"""Random operations against two servers in step: every reply, Stat and watch event must be the same."""
