@@ -70,7 +70,7 @@ class FastPort:
         self._epoll = select.epoll()
         self._clients: dict[int, _Client] = {}
         self._listeners: dict[int, tuple[socket.socket, ClientProtocol]] = {}
-        self._wakers: dict[int, Callable[[], None]] = {}
+        self._wakers: dict[int, Callable[[int], None]] = {}
         self._woken: list[ClientSession] = []
         self._by_session: dict[ClientSession, _Client] = {}
         self._stalled: set[_Client] = set()
@@ -84,10 +84,19 @@ class FastPort:
         self._listeners[plain.fileno()] = (plain, protocol)
         self._epoll.register(plain.fileno(), _IN)
 
-    def watch(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call `ready` in a turn when a descriptor (the disk worker's eventfd) is readable."""
+    def watch(self, fd: int, ready: Callable[[int], None]) -> None:
+        """Call `ready` with the events in a turn when a descriptor (the disk worker's, a link's) is readable."""
         self._wakers[fd] = ready
         self._epoll.register(fd, _IN)
+
+    def rewatch(self, fd: int, events: int) -> None:
+        """Wait for other events of a watched descriptor."""
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching a descriptor that is about to be closed."""
+        if self._wakers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -111,7 +120,7 @@ class FastPort:
         for fd, event in events:
             client = clients.get(fd)
             if client is None:
-                self._other(fd)
+                self._other(fd, event)
                 continue
             if event & ~_OUT:
                 self._receive(client)
@@ -120,10 +129,10 @@ class FastPort:
         self._end_turn()
         self.send_woken()
 
-    def _other(self, fd: int) -> None:
+    def _other(self, fd: int, event: int) -> None:
         ready = self._wakers.get(fd)
         if ready is not None:
-            ready()
+            ready(event)
         elif fd in self._listeners:
             self._accept(fd)
 
@@ -131,24 +140,30 @@ class FastPort:
         self._woken.append(session)
 
     def send_woken(self) -> None:
-        """Send what other turns (commits, watches, expiry) left for clients."""
-        while self._woken:
-            woken, self._woken = self._woken, []
-            for session in woken:
-                client = self._by_session.get(session)
-                if client is not None:
-                    self._send(client, session.take())
-        if self._stalled:
-            self._resume()
+        """Send what commits, watches and expiry left for clients; go on with those whose requests had to wait."""
+        while True:
+            while self._woken:
+                woken, self._woken = self._woken, []
+                for session in woken:
+                    client = self._by_session.get(session)
+                    if client is not None:
+                        self._send(client, session.take())
+            if not self._stalled or not self._resume():
+                return
+            self._end_turn()
 
-    def _resume(self) -> None:
-        for client in [client for client in self._stalled if not client.session.paused()]:
-            if len(client.unsent) > CLIENT_OUT_PAUSE_BYTES:
+    def _resume(self) -> bool:
+        """Read on from clients that need not wait any more; whether there were any."""
+        resumed = False
+        for client in list(self._stalled):
+            if client.session.paused() or len(client.unsent) > CLIENT_OUT_PAUSE_BYTES:
                 continue
+            resumed = True
             self._stalled.discard(client)
             self._feed(client, b"")
             if client.fd in self._clients and client not in self._stalled:
                 self._interest(client)
+        return resumed
 
     # ---------------------------------------------------------------------------------------- sockets
     def _accept(self, fd: int) -> None:

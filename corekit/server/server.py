@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from corekit.api import ClientProtocol
+from corekit.api import ClientProtocol, EnsembleConsensus
 from corekit.config import Loaded, Settings
 from corekit.errors import EXIT_DISK, EXIT_OK, StorageError
 from corekit.replica.options import ReplicaOptions
@@ -26,6 +26,7 @@ from corekit.server.client_port import FastPort, plain_socket
 from corekit.server.kernel import Kernel
 from corekit.server.metrics import Registry
 from corekit.server.operations import Operations
+from corekit.server.peer_link import PeerLinks, plain_of
 from corekit.server.streams import serve_stream
 from corekit.server.view import View
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("corekit.server")
 
 _TICK_S = 0.05
+_LINK_TICK_S = 0.01  # elections count in tens of milliseconds
 _FINISH_S = 1.5  # how long writes in flight are waited for when the server stops
 _FINISH_TRIES = 300
 _STATE_EVERY_S = 1.0
@@ -90,13 +92,15 @@ class Server:
         self.view = View(self.kernel, s, self.registry)
         self.kernel.view = self.view
         self.admission = Admission(s.max_client_cnxns, s.max_cnxns, s.sessionless_timeout_ms)
-        self.port = FastPort(self._begin_turn, self.kernel.end_turn, self.admission)
+        self.port = FastPort(self._begin_turn, self._end_turn, self.admission)
+        self.links: PeerLinks | None = None
         self.operations = Operations(
             loaded, parts, self.kernel, self.view, self.registry, self.admission, self.port, self.turn
         )
         self.kernel.role_changed = self._role_changed
         self._stopping = trio.Event()
         self._why = ""
+        self._peer_listeners: list[Any] = []
         self._where_data = os.path.abspath(s.data_dir)
 
     def _role_changed(self, mode: str) -> None:
@@ -109,7 +113,15 @@ class Server:
         self.kernel.set_time()
         self.admission.now_ms = self.kernel.replica.now_ms
 
-    def _disk_ready(self) -> None:
+        if self.links is not None:
+            self.kernel.consensus.tick(self.kernel.replica.now_ms)
+
+    def _end_turn(self) -> None:
+        self.kernel.end_turn()
+        if self.links is not None:
+            self.links.flush()
+
+    def _disk_ready(self, _: int) -> None:
         os.eventfd_read(self._wake_fd)
         self.kernel.disk.completed()
 
@@ -130,7 +142,8 @@ class Server:
         async with trio.open_nursery() as nursery:
             where = await self._listen(nursery)
             self.port.watch(self._wake_fd, self._disk_ready)
-            self._begin_turn()
+            await self._open_links(nursery)
+            self.kernel.set_time()
             self.kernel.start(recovery)
             await nursery.start(self.operations.run)
             nursery.start_soon(self.port.run)
@@ -187,6 +200,27 @@ class Server:
                         nursery.start_soon(self._serve_listener, listener, protocol)
         return where
 
+    async def _open_links(self, nursery: trio.Nursery) -> None:
+        """In an ensemble: listen for the other servers."""
+        consensus, s = self.kernel.consensus, self.settings
+        if not isinstance(consensus, EnsembleConsensus):
+            return
+        self.links = self.kernel.links = PeerLinks(
+            self.port,
+            consensus,
+            nursery,
+            self.turn,
+            connect_timeout_ms=s.cnx_timeout_ms,
+            keep_alive=s.tcp_keep_alive,
+        )
+        mine = next(spec for spec in s.servers if spec.sid == s.my_id)
+        for address in mine.addresses:
+            host = "" if s.quorum_listen_on_all_ips else address.host
+            for kind, port in (("election", address.election_port), ("quorum", address.quorum_port)):
+                for listener in await self.parts.transport.listen(host, port):
+                    self.links.listen(plain_of(listener), kind)
+                    self._peer_listeners.append(listener)
+
     async def _serve_listener(self, listener: Any, protocol: ClientProtocol) -> None:
         async def serve(stream: Any) -> None:
             await serve_stream(self, stream, protocol)
@@ -197,7 +231,7 @@ class Server:
         """Run something that changes state as a turn of its own."""
         self._begin_turn()
         work()
-        self.kernel.end_turn()
+        self._end_turn()
         self.port.send_woken()
 
     # ------------------------------------------------------------------------------------------- timers
@@ -210,7 +244,7 @@ class Server:
         consensus, replica = self.kernel.consensus, self.kernel.replica
         next_expiry = 0
         while True:
-            await trio.sleep(_TICK_S)
+            await trio.sleep(_TICK_S if self.links is None else _LINK_TICK_S)
             self._begin_turn()
             consensus.tick(replica.now_ms)
             if replica.now_ms >= next_expiry:
@@ -220,7 +254,7 @@ class Server:
             for session in self.admission.overdue():
                 self.port.close_session(session, "no session within the time allowed")
             self.port.poll_listeners()
-            self.kernel.end_turn()
+            self._end_turn()
             self.port.send_woken()
             self._log_failures()
 

@@ -1,1 +1,50 @@
-"""ZAB: the consensus protocol of Apache ZooKeeper, as pure state machines."""
+"""ZAB: the consensus protocol of Apache ZooKeeper, as pure state machines.
+
+The members come from the `server.N` lines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corekit.api import API_VERSION
+from corekit.errors import ConfigError
+from corekit.hooks import Context, hookimpl
+
+if TYPE_CHECKING:
+    from corekit_zab.engine import Zab
+
+kind = "consensus"
+api_version = API_VERSION
+
+
+@hookimpl
+def make_consensus(context: Context) -> Zab:
+    """The consensus of one member of the ensemble that the settings describe."""
+    from corekit_zab.engine import Zab
+    from corekit_zab.options import Options
+    from corekit_zab.quorum import Ensemble, Member
+
+    s = context.settings
+    if not s.servers:
+        raise ConfigError("zab needs the members of the ensemble: add server.N=host:quorumPort:electionPort lines")
+    if s.my_id < 0:
+        raise ConfigError(f"this server's number is missing: write it into {s.data_dir}/myid, or set myid")
+    members = {
+        spec.sid: Member(
+            spec.sid,
+            tuple((a.host, a.quorum_port, a.election_port) for a in spec.addresses),
+            spec.role,
+            spec.text().partition(";")[2],
+        )
+        for spec in s.servers
+    }
+    try:
+        ensemble = Ensemble(members, {number: frozenset(sids) for number, sids in s.groups.items()}, dict(s.weights))
+    except ValueError as error:
+        raise ConfigError(f"the ensemble cannot work: {error}") from None
+    return Zab(
+        s.my_id,
+        ensemble,
+        Options(tick_ms=s.tick_time_ms, init_limit=s.init_limit, sync_limit=s.sync_limit),
+    )
