@@ -98,6 +98,8 @@ class Tree:
                 + count.to_bytes(4, "big")
                 + record[stat.PZXID :]
             )
+        # ZooKeeper guards the config node with a setACL of version -1 (`DataTree.addConfigNode`).
+        self.nodes[paths.CONFIG] = with_aversion(blank, -1)
         self.set_acl_key(paths.CONFIG, self.acls.key(READ_ONLY))
 
     # ---------------------------------------------------------------------------------- committed state
