@@ -44,7 +44,7 @@ def test_a_session_survives_a_restart_of_the_server(
     assert client.client_id == session
     assert KazooState.LOST not in states
     # kazoo forgets plain watches when the connection breaks and says so; its recipes set theirs again.
-    assert [event.type for event in dropped] == ["NONE"]
+    wait_for(lambda: [event.type for event in dropped] == ["NONE"], "the plain watch to be told of its end")
     assert client.get("/a")[0] == b"before"
     assert client.exists("/a/mine").ephemeralOwner == session[0]
     client.create("/a/later")

@@ -424,3 +424,5 @@ def test_the_reserved_tree_of_a_fresh_server(server_factory: ServerFactory, open
     reader: Reader = raw.get("/").reader()
     data, stat = reader.buffer(), reader.stat()
     assert (data, stat.version, stat.cversion, stat.num_children, stat.czxid) == (b"", 0, -1, 1, 0)
+    config = raw.exists("/zookeeper/config").reader().stat()
+    assert (config.version, config.aversion, config.czxid, config.mzxid) == (0, -1, 0, 0)
