@@ -85,7 +85,7 @@ class Zab(EnsembleConsensus):
         committed: how far the host was told that entries are decided (or that a received state contains them).
         resync: the log and the leader's have nothing in common that is known: ask for a snapshot.
         epoch_floor: the highest epoch that a voter said it accepted.
-        failures: roles in a row that ended before they served.
+        failures: roles in a row that ended before they served, with the same leader in the same epoch.
     """
 
     def __init__(self, sid: int, ensemble: Ensemble, options: Options | None = None) -> None:
@@ -111,6 +111,7 @@ class Zab(EnsembleConsensus):
         self.waiting: list[_Waiting] = []
         self._marks: dict[int, tuple[Leader | Learner, Callable[[], None]]] = {}
         self._token = 0
+        self._followed = (-1, -1)
         self._wake_at = NEVER
         self._stopped = False
         self.host: ConsensusHost
@@ -172,6 +173,10 @@ class Zab(EnsembleConsensus):
             for early in waiting:
                 self.forget(early.link, "not the leader")
             self.log("info", f"server.{leader} is elected")
+            vote = self.election.vote
+            if (leader, vote.epoch) != self._followed:
+                self._followed = (leader, vote.epoch)
+                self.failures = 0
             self.role = Learner(self, leader)
             self.role.begin()
 

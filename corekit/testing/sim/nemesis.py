@@ -1,0 +1,263 @@
+"""Faults. Every seed draws which kinds exist in its world, and how often they happen.
+
+No fault destroys the last good copy: wiped and damaged disks stay a minority until they have synchronised again, so
+that every violation is a mistake and not bad luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from corekit.testing.sim.world import MS, SECOND, World
+
+if TYPE_CHECKING:
+    from corekit.testing.sim.net import Net
+    from corekit.testing.sim.node import Node
+
+POINTS = (
+    "append", "save_epochs", "truncate", "commit_state", "write_state", "purge", "send", "dial", "serving", "suspended",
+    "installed", "truncated", "begin_state", "stage_state", "clear_damage",
+)  # fmt: skip
+
+
+class Nemesis:
+    """Makes faults until it is stopped.
+
+    Attributes:
+        plan: kind of fault -> mean pause between two of them in seconds.
+        points: name of a crash point -> chance that the process dies there.
+    """
+
+    def __init__(self, world: World, net: Net, nodes: list[Node], voters: frozenset[int]) -> None:
+        self.world = world
+        self.net = net
+        self.nodes = nodes
+        self.voters = voters
+        self.random: Random = world.random("nemesis")
+        self.stopped = False
+        self.plan: dict[str, float] = {}
+        self.points: dict[str, float] = {}
+        self._kinds: dict[str, Callable[[], None]] = {
+            "kill": self._kill,
+            "kill leader": self._kill_leader,
+            "power": self._power,
+            "power all": self._power_all,
+            "pause": self._pause,
+            "pause leader": self._pause_leader,
+            "isolate": self._isolate,
+            "isolate leader": self._isolate_leader,
+            "split": self._split,
+            "one way": self._one_way,
+            "flap": self._flap,
+            "reset": self._reset,
+            "slow disk": self._slow_disk,
+            "disk error": self._disk_error,
+            "wipe": self._wipe,
+            "damage": self._damage,
+        }
+        for node in nodes:
+            node.strike = self._strike
+
+    def draw(self) -> None:
+        """Draw this seed's faults (swarm testing: a world with few kinds finds what one with all kinds hides)."""
+        draw = self.random
+        for kind in self._kinds:
+            if draw.random() < 0.4:
+                self.plan[kind] = draw.choice((2.0, 5.0, 15.0, 40.0))
+        if draw.random() < 0.6:
+            chance = draw.choice((0.0003, 0.002, 0.01))
+            for point in POINTS:
+                if draw.random() < 0.5:
+                    self.points[point] = chance / 20 if point == "send" else chance
+
+    def start(self) -> None:
+        """Begin."""
+        for kind in self.plan:
+            self._schedule(kind)
+
+    def stop(self) -> None:
+        """No new faults."""
+        self.stopped = True
+
+    def _schedule(self, kind: str) -> None:
+        self.world.after(int(self.random.expovariate(1 / self.plan[kind]) * SECOND), self._happen, kind)
+
+    def _happen(self, kind: str) -> None:
+        if not self.stopped:
+            self._kinds[kind]()
+            self._schedule(kind)
+
+    def _fault(self, kind: str) -> None:
+        self.world.count("faults")
+        self.world.count("fault." + kind)
+
+    # ------------------------------------------------------------------------------------------- processes
+    def _strike(self, node: Node, point: str) -> bool:
+        chance = self.points.get(point)
+        if chance is None or self.stopped or self.random.random() >= chance:
+            return False
+        self._fault("at " + point)
+        self._restart_later(node)
+        return True
+
+    def _restart_later(self, node: Node) -> None:
+        delay = self.random.choice((10 * MS, 300 * MS, 2 * SECOND, 10 * SECOND))
+        self.world.after(1 + int(self.random.random() * delay), self._restart, node)
+
+    def _restart(self, node: Node) -> None:
+        if not node.up and not self.stopped:
+            node.boot()
+
+    def _up(self) -> Node | None:
+        nodes = [node for node in self.nodes if node.up]
+        return self.random.choice(nodes) if nodes else None
+
+    def _leader(self) -> Node | None:
+        leaders = [node for node in self.nodes if node.serving == "leader"]
+        return self.random.choice(leaders) if leaders else None
+
+    def _crash(self, node: Node | None, kind: str, power: bool) -> None:
+        if node is not None:
+            self._fault(kind)
+            node.crash(power=power)
+            self._restart_later(node)
+
+    def _kill(self) -> None:
+        self._crash(self._up(), "kill", False)
+
+    def _kill_leader(self) -> None:
+        self._crash(self._leader(), "kill leader", self.random.random() < 0.3)
+
+    def _power(self) -> None:
+        self._crash(self._up(), "power", True)
+
+    def _power_all(self) -> None:
+        self._fault("power all")
+        for node in self.nodes:
+            if node.up:
+                node.crash(power=True)
+                self._restart_later(node)
+
+    def _pause_node(self, node: Node | None, kind: str) -> None:
+        if node is not None and not node.paused:
+            self._fault(kind)
+            node.pause()
+            delay = self.random.choice((50 * MS, 500 * MS, 3 * SECOND, 20 * SECOND))
+            self.world.after(1 + int(self.random.random() * delay), node.resume)
+
+    def _pause(self) -> None:
+        self._pause_node(self._up(), "pause")
+
+    def _pause_leader(self) -> None:
+        self._pause_node(self._leader(), "pause leader")
+
+    # --------------------------------------------------------------------------------------------- network
+    def _cut(self, pairs: list[tuple[int, int]], kind: str) -> None:
+        self._fault(kind)
+        self.world.note("cut", kind, *pairs)
+        for source, target in pairs:
+            self.net.cut(source, target)
+        delay = self.random.choice((100 * MS, SECOND, 5 * SECOND, 30 * SECOND))
+        self.world.after(1 + int(self.random.random() * delay), self._heal, pairs)
+
+    def _heal(self, pairs: list[tuple[int, int]]) -> None:
+        self.world.note("heal", *pairs)
+        for source, target in pairs:
+            self.net.heal(source, target)
+
+    def _between(self, some: list[int], others: list[int]) -> list[tuple[int, int]]:
+        return [pair for one in some for other in others for pair in ((one, other), (other, one))]
+
+    def _sids(self) -> list[int]:
+        return [node.sid for node in self.nodes]
+
+    def _isolate(self) -> None:
+        sid = self.random.choice(self._sids())
+        self._cut(self._between([sid], [other for other in self._sids() if other != sid]), "isolate")
+
+    def _isolate_leader(self) -> None:
+        leader = self._leader()
+        if leader is not None:
+            others = [sid for sid in self._sids() if sid != leader.sid]
+            self._cut(self._between([leader.sid], others), "isolate leader")
+
+    def _split(self) -> None:
+        sids = self._sids()
+        self.random.shuffle(sids)
+        at = self.random.randrange(1, len(sids))
+        self._cut(self._between(sids[:at], sids[at:]), "split")
+
+    def _one_way(self) -> None:
+        sids = self._sids()
+        pairs = [(one, other) for one in sids for other in sids if one != other and self.random.random() < 0.3]
+        self._cut(pairs, "one way")
+
+    def _flap(self) -> None:
+        one, other = self.random.sample(self._sids(), 2)
+        self._fault("flap")
+        pairs = self._between([one], [other])
+        pause = self.random.choice((50 * MS, 300 * MS, 2 * SECOND))
+        for turn in range(0, 10, 2):
+            self.world.after(turn * pause, self._cut_now, pairs)
+            self.world.after((turn + 1) * pause, self._heal, pairs)
+
+    def _cut_now(self, pairs: list[tuple[int, int]]) -> None:
+        for source, target in pairs:
+            self.net.cut(source, target)
+
+    def _reset(self) -> None:
+        links = self.net.links(self.random.choice(("quorum", "election")))
+        if links:
+            self._fault("reset")
+            self.net.reset(self.random.choice(links))
+
+    # ------------------------------------------------------------------------------------------------ disks
+    def _slow_disk(self) -> None:
+        node = self.random.choice(self.nodes)
+        self._fault("slow disk")
+        normal = node.sync_us
+        node.sync_us = self.random.choice((20 * MS, 300 * MS, 2 * SECOND))
+        self.world.note("slow disk", node.sid, node.sync_us)
+        self.world.after(int(self.random.random() * 20 * SECOND), lambda: setattr(node, "sync_us", min(normal, 5 * MS)))
+
+    def _disk_error(self) -> None:
+        node = self._up()
+        if node is not None and node.disk.failing is None:
+            self._fault("disk error")
+            self.world.note("disk fails", node.sid)
+            node.disk.failing = "no space left on device"
+            self._restart_later(node)
+            self.world.after(SECOND, self._still_failing, node)
+
+    def _still_failing(self, node: Node) -> None:
+        if node.up and node.disk.failing is not None:  # it wrote nothing meanwhile
+            node.crash(power=False)
+            self._restart_later(node)
+
+    def _spare(self) -> Node | None:
+        """A server whose data may be lost: the impaired stay a minority of the voters."""
+        node = self.random.choice(self.nodes)
+        impaired = {other.sid for other in self.nodes if other.impaired} | {node.sid}
+        return node if 2 * len(impaired & self.voters) < len(self.voters) else None
+
+    def _wipe(self) -> None:
+        node = self._spare()
+        if node is not None:
+            self._fault("wipe")
+            node.crash(power=False)
+            self.world.note("wipe", node.sid)
+            node.impaired = True
+            node.disk.wipe()
+            self._restart_later(node)
+
+    def _damage(self) -> None:
+        node = self._spare()
+        if node is not None:
+            self._fault("damage")
+            node.crash(power=False)
+            self.world.note("damage", node.sid)
+            node.impaired = True
+            node.disk.damage(1 + int(self.random.expovariate(0.1)))
+            self._restart_later(node)
