@@ -179,7 +179,7 @@ class ZooKeeperProtocol:
     def listeners(self) -> Sequence[tuple[str, int, Any | None]]:
         """The client port."""
         port = self._settings.client_port
-        return [] if port is None else [(self._settings.client_port_address or "", port, None)]
+        return [] if port < 0 else [(self._settings.client_port_address or "", port, None)]
 
     def open(self, peer: Peer, woken: Callable[[ClientSession], None]) -> ZooKeeperSession | None:
         """A client connected."""

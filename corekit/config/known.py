@@ -88,6 +88,70 @@ NOT_HONOURED: dict[str, str] = {
     "jvm.": _JVM,
 }
 
+# Settings that are read and checked but not acted on yet, by field name: whoever sets one is told.
+_TLS_YET = "TLS listeners are not part of this version"
+_REST_YET = "this version does not act on it"
+_THROTTLE_YET = "requests are bounded by globalOutstandingLimit only, connections by maxClientCnxns and maxCnxns"
+_ENSEMBLE_YET = "ensembles do not use it in this version"
+_LOCAL_YET = "local sessions are not part of this version"
+
+PENDING: dict[str, str] = {
+    "data_dir_autocreate": "a data directory that is missing is always created",
+    "db_autocreate": _ENSEMBLE_YET,
+    "secure_client_port": _TLS_YET,
+    "secure_client_port_address": _TLS_YET,
+    "client_tcp_keep_alive": _REST_YET,
+    "jute_max_buffer_extra_size": "transactions have no limit of their own",
+    "large_request_threshold": _THROTTLE_YET,
+    "large_request_max_bytes": _THROTTLE_YET,
+    "request_throttle_max_requests": _THROTTLE_YET,
+    "request_throttle_stall_time_ms": _THROTTLE_YET,
+    "request_throttle_drop_stale": _THROTTLE_YET,
+    "request_stale_connection_check": _THROTTLE_YET,
+    "request_stale_latency_check": _THROTTLE_YET,
+    "throttled_op_wait_time_ms": _THROTTLE_YET,
+    "connection_throttle_tokens": _THROTTLE_YET,
+    "connection_throttle_fill_time_ms": _THROTTLE_YET,
+    "connection_throttle_fill_count": _THROTTLE_YET,
+    "connection_throttle_freeze_time_ms": _THROTTLE_YET,
+    "connection_throttle_drop_increase": _THROTTLE_YET,
+    "connection_throttle_drop_decrease": _THROTTLE_YET,
+    "connection_throttle_decrease_ratio": _THROTTLE_YET,
+    "connection_throttle_weight_enabled": _THROTTLE_YET,
+    "connection_throttle_global_session_weight": _THROTTLE_YET,
+    "connection_throttle_renew_session_weight": _THROTTLE_YET,
+    "connection_throttle_local_session_weight": _THROTTLE_YET,
+    "local_sessions_enabled": _LOCAL_YET,
+    "local_sessions_upgrading_enabled": _LOCAL_YET,
+    "read_only_mode_enabled": "read-only mode is not part of this version",
+    "tree_digest_enabled": "the digest of the tree is always kept",
+    "enable_eager_acl_check": _ENSEMBLE_YET,
+    "ip_use_x_forwarded_for": _REST_YET,
+    "ensemble_auth_name": "the ensemble scheme is not part of this version",
+    "commit_log_count": _ENSEMBLE_YET,
+    "snapshot_size_factor": _ENSEMBLE_YET,
+    "connect_to_learner_master_limit": _ENSEMBLE_YET,
+    "reconfig_enabled": "membership changes are not part of this version; reconfig answers as with reconfig disabled",
+    "observer_master_port": "observers join the leader in this version",
+    "sync_enabled": _ENSEMBLE_YET,
+    "force_snapshot_sync": _ENSEMBLE_YET,
+    "leader_max_concurrent_snap_syncs": _ENSEMBLE_YET,
+    "leader_max_concurrent_diff_syncs": _ENSEMBLE_YET,
+    "leader_max_time_to_wait_for_epoch_ms": _ENSEMBLE_YET,
+    "leader_connect_delay_during_retry_ms": _ENSEMBLE_YET,
+    "observer_reconnect_delay_ms": _ENSEMBLE_YET,
+    "observer_election_delay_ms": _ENSEMBLE_YET,
+    "election_min_notification_interval_ms": _ENSEMBLE_YET,
+    "election_max_notification_interval_ms": _ENSEMBLE_YET,
+    "election_port_bind_retry": _ENSEMBLE_YET,
+    "quorum_cnxn_timeout_ms": _ENSEMBLE_YET,
+    "admin_snapshot_enabled": "snapshot and restore over the admin port are not part of this version",
+    "admin_restore_enabled": "snapshot and restore over the admin port are not part of this version",
+    "admin_rate_limiter_interval_ms": "snapshot and restore over the admin port are not part of this version",
+    "audit_enabled": "use an observer plugin that keeps an audit log",
+    "stall_monitor_enabled": _REST_YET,
+}
+
 # Variables of the official container image that have no key.
 ZOO_VARIABLES_WITHOUT_KEY = frozenset({"ZOO_CONF_DIR", "ZOO_LOG_DIR", "ZOO_LOG4J_PROP", "ZOO_CFG_EXTRA", "ZOO_SERVERS"})
 

@@ -3,7 +3,6 @@
 Rules
 - A field has a snake_case name with its unit last. Its first key is the one people know from `zoo.cfg`; every key is
   also taken with the prefix `zookeeper.`, and every field by its own name.
-- `pending` names why a setting is read and checked but not acted on yet; setting it is then warned of.
 - A field that follows from others when it is not given (-1 or "") is filled in by `__post_init__`, so a `Settings`
   is always complete.
 
@@ -38,9 +37,6 @@ from corekit.config.parsers import (
 )
 from corekit.config.table import Setting, setting
 
-_TLS = "TLS listeners are not part of this version"
-_REST = "this version does not measure or limit this"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -59,11 +55,9 @@ class Settings:
     # Client port
     client_port: int = setting(2181, "clientPort", port_or_off, "port for clients; 0 picks a free one, -1 opens none")
     client_port_address: str = setting("", "clientPortAddress", text, "address to listen on (default: all)")
-    secure_client_port: int = setting(
-        -1, "secureClientPort", port_or_off, "port for clients over TLS; -1 opens none", pending=_TLS
-    )
+    secure_client_port: int = setting(-1, "secureClientPort", port_or_off, "port for clients over TLS; -1 opens none")
     secure_client_port_address: str = setting(
-        "", "secureClientPortAddress", text, "address for the TLS port (default: all)", pending=_TLS
+        "", "secureClientPortAddress", text, "address for the TLS port (default: all)"
     )
     client_port_listen_backlog: int = setting(
         -1, "clientPortListenBacklog", integer(1, also=-1), "connections waiting for accept; -1 leaves it to the system"
@@ -230,15 +224,8 @@ class Settings:
         "IPAuthenticationProvider.usexforwardedfor",
         boolean,
         "the admin port trusts X-Forwarded-For for the ip scheme",
-        pending=_REST,
     )
-    ensemble_auth_name: str = setting(
-        "",
-        "ensembleAuthName",
-        text,
-        "clients that name another ensemble are sent away",
-        pending="the ensemble scheme is not part of this version",
-    )
+    ensemble_auth_name: str = setting("", "ensembleAuthName", text, "clients that name another ensemble are sent away")
     enforce_auth_enabled: bool = setting(
         False, "enforce.auth.enabled", boolean, "clients must authenticate before anything else"
     )
@@ -314,24 +301,12 @@ class Settings:
         "a list of one server runs alone, without elections",
         zoo_env="ZOO_STANDALONE_ENABLED",
     )
-    reconfig_enabled: bool = setting(
-        False,
-        "reconfigEnabled",
-        boolean,
-        "allow changes of the membership",
-        pending="membership changes are not part of this version; reconfig answers as with reconfig disabled",
-    )
+    reconfig_enabled: bool = setting(False, "reconfigEnabled", boolean, "allow changes of the membership")
     dynamic_config_file: str = setting("", "dynamicConfigFile", text, "file with the server, group and weight lines")
     quorum_listen_on_all_ips: bool = setting(
         False, "quorumListenOnAllIPs", boolean, "peers may connect on every address"
     )
-    observer_master_port: int = setting(
-        0,
-        "observerMasterPort",
-        port,
-        "port where observers join a follower; 0: off",
-        pending="observers join the leader in this version",
-    )
+    observer_master_port: int = setting(0, "observerMasterPort", port, "port where observers join a follower; 0: off")
     sync_enabled: bool = setting(
         True, "syncEnabled observer.syncEnabled", boolean, "an observer keeps its own log and state"
     )
@@ -371,7 +346,7 @@ class Settings:
 
     # Admin, metrics, watching ourselves
     admin_enabled: bool = setting(
-        False, "admin.enableServer", boolean, "open the admin port", zoo_env="ZOO_ADMINSERVER_ENABLED"
+        True, "admin.enableServer", boolean, "open the admin port", zoo_env="ZOO_ADMINSERVER_ENABLED"
     )
     admin_address: str = setting("127.0.0.1", "admin.serverAddress", text, "address of the admin port")
     admin_port: int = setting(8080, "admin.serverPort", port, "admin port; 0 picks a free one")
@@ -399,21 +374,15 @@ class Settings:
     metrics_export_process_info: bool = setting(
         True, "metricsProvider.exportJvmInfo", boolean, "metrics of the process beside those of the server"
     )
-    audit_enabled: bool = setting(
-        False, "audit.enable", boolean, "log who changed what", pending="use an observer plugin that keeps an audit log"
-    )
+    audit_enabled: bool = setting(False, "audit.enable", boolean, "log who changed what")
     stall_monitor_enabled: bool = setting(
-        False, "jvm.pause.monitor", boolean, "measure how long the event loop was held up", pending=_REST
+        False, "jvm.pause.monitor", boolean, "measure how long the event loop was held up"
     )
     stall_warn_threshold_ms: int = setting(
-        10_000, "jvm.pause.warn-threshold.ms", integer(1), "a longer stall is warned of", pending=_REST
+        10_000, "jvm.pause.warn-threshold.ms", integer(1), "a longer stall is warned of"
     )
-    stall_info_threshold_ms: int = setting(
-        1000, "jvm.pause.info-threshold.ms", integer(1), "a longer stall is logged", pending=_REST
-    )
-    stall_check_interval_ms: int = setting(
-        500, "jvm.pause.sleep.time.ms", integer(1), "time between two looks", pending=_REST
-    )
+    stall_info_threshold_ms: int = setting(1000, "jvm.pause.info-threshold.ms", integer(1), "a longer stall is logged")
+    stall_check_interval_ms: int = setting(500, "jvm.pause.sleep.time.ms", integer(1), "time between two looks")
 
     # corekit's own
     plugins: tuple[str, ...] = setting((), "plugins", names, "plugins to use; kinds not named get their default")

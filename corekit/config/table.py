@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from corekit.config.known import PENDING
 from corekit.config.parsers import Parser
 
 T = TypeVar("T")
@@ -54,12 +55,11 @@ def setting(
     *,
     zoo_env: str = "",
     secret: bool = False,
-    pending: str = "",
     parse_own: Parser[T] | None = None,
 ) -> T:
     """A field of `Settings` with its table entry; `keys` are separated by blanks."""
 
     def entry(name: str, value: Any) -> Setting:
-        return Setting(name, tuple(keys.split()), parse, value, doc, zoo_env, secret, pending, parse_own)
+        return Setting(name, tuple(keys.split()), parse, value, doc, zoo_env, secret, PENDING.get(name, ""), parse_own)
 
     return field(default=default, repr=not secret, metadata={"setting": entry})

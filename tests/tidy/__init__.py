@@ -1,0 +1,1 @@
+"""Tests that read the code: who may import whom, and its form."""
