@@ -16,9 +16,11 @@ from corekit.model.quota import Quotas
 from corekit.model.tree import ACL, CREATE, CVERSION, DELETE, SET, Change, Tree
 from corekit.model.watches import CHILDREN_CHANGED, CREATED, DATA_CHANGED, DELETED, Watches, WatchTable
 from corekit.replica.connection import Connection
+from corekit.replica.instruments import Summary
 
 _EVENT = Struct(">iiqiiii")
 _CONNECTED = 3
+_KINDS = ((CREATED, "created"), (DELETED, "deleted"), (DATA_CHANGED, "changed"), (CHILDREN_CHANGED, "children"))
 
 
 def event_frame(zxid: int, kind: int, path: bytes) -> bytes:
@@ -31,7 +33,8 @@ class Applier:
     """Makes committed changes visible.
 
     Attributes:
-        told: events sent so far, by kind (1 created .. 4 children changed).
+        told: events sent so far.
+        fired: watchers told at once, by kind of event (1 created .. 4 children changed).
     """
 
     def __init__(
@@ -48,7 +51,8 @@ class Applier:
         self._quotas = quotas
         self._schemes = schemes
         self._skip_acl = skip_acl
-        self.told = [0, 0, 0, 0, 0]
+        self.told = 0
+        self.fired = {kind: Summary(f"node_{name}_watch_count") for kind, name in _KINDS}
 
     def apply(self, change: Change, zxid: int) -> None:
         """Commit one change and fire the watches it triggers."""
@@ -110,6 +114,7 @@ class Applier:
         watchers = table.fire(path)
         if not watchers:
             return watchers
+        told = 0
         frame = event_frame(zxid, kind, named)
         guarded = acl_key != OPEN_KEY and not self._skip_acl
         acl = self._tree.acls.acl(acl_key) if guarded else None
@@ -120,7 +125,9 @@ class Applier:
                 continue
             connection.out.append(frame)
             connection.sent += 1
-            self.told[kind] += 1
+            told += 1
             if not connection.queued:
                 connection.wake()
+        self.told += told
+        self.fired[kind].observe(told)
         return watchers

@@ -26,6 +26,7 @@ from corekit.server.ensemble import EnsembleSide
 log = logging.getLogger("corekit.server")
 
 _MILESTONE_ENTRIES = 10_000
+_NO_SESSION = bytes(8)  # where a ConnectRequest names its session
 
 
 class Kernel(EnsembleSide):
@@ -40,7 +41,7 @@ class Kernel(EnsembleSide):
         replica: the heart.
         disk: the worker that syncs.
         view: the server as four-letter words see it; set by the server.
-        handshakes: ConnectRequests so far.
+        handshakes, revalidations: ConnectRequests so far; those that name a session.
         served: clients were served at least once.
         state_written_s: when the last step of the state was staged, in seconds since 1970; -1: never.
         batch_size, state_time: entries logged at once; time to stage one step of the state, in us.
@@ -75,6 +76,7 @@ class Kernel(EnsembleSide):
         self._seen_received = 0
         self._seen_proposed = 0
         self.handshakes = 0
+        self.revalidations = 0
         self.served = False
         self.state_written_s = -1
         self.batch_size = Summary("sync_processor_batch_size")
@@ -221,6 +223,8 @@ class Kernel(EnsembleSide):
     def attach(self, connection: Connection, request: bytes) -> None:
         """Open or reopen a session."""
         self.handshakes += 1
+        if request[16:24] != _NO_SESSION:
+            self.revalidations += 1
         self.replica.stats.received += 1
         attach(self.replica, connection, request)
 

@@ -37,9 +37,6 @@ log = logging.getLogger("corekit.server")
 
 ROTATE_S = 60  # how often the window of the Prometheus quantiles moves
 
-# Kinds of watch event, as `Applier.told` counts them.
-_EVENTS = ((1, "created"), (2, "deleted"), (3, "changed"), (4, "children"))
-
 
 class ServerMetrics:
     """Declares everything in a registry.
@@ -59,6 +56,7 @@ class ServerMetrics:
         stats = kernel.replica.stats
         registry.add(stats.read_latency, stats.update_latency, kernel.disk.sync_time)
         registry.add(kernel.batch_size, kernel.state_time, self.stalls, self.started)
+        registry.add(*kernel.replica.applier.fired.values())
         registry.gauge_set(
             "quota_count_limit_per_namespace", partial(self._quota, b"limits", "count", "countHardLimit")
         )
@@ -96,9 +94,10 @@ class ServerMetrics:
 
     def _counters(self, registry: Registry, admission: Admission, port: FastPort) -> None:
         kernel = self._kernel
-        stats, told = kernel.replica.stats, kernel.replica.applier.told
+        stats = kernel.replica.stats
         sources: dict[str, Callable[[], int]] = {
             "connection_request_count": lambda: kernel.handshakes,
+            "connection_revalidate_count": lambda: kernel.revalidations,
             "connection_rejected": lambda: admission.rejected,
             "connection_drop_count": lambda: port.dropped,
             "sessionless_connections_expired": lambda: admission.handshakes_expired,
@@ -110,8 +109,6 @@ class ServerMetrics:
         }
         for name, source in sources.items():
             registry.sampled_counter(name, source)
-        for kind, name in _EVENTS:  # ZooKeeper has summaries of watchers for each event here; this is their sum
-            registry.sampled_counter(f"watch_events_{name}", partial(told.__getitem__, kind))
 
     def _quota(self, node: bytes, key: str, hard: str = "") -> dict[str, Number]:
         """Limits or usage by namespace, the first part of a path (`QuotaMetricsUtils`)."""
