@@ -25,6 +25,8 @@ def default_name(kind: str, settings: Settings) -> str | None:
 
 @dataclass(slots=True)
 class Choice:
+    """A plugin that is used, and why."""
+
     one: Found
     why: str
 

@@ -61,6 +61,7 @@ class Found:
 
 
 def package_of(point: EntryPoint) -> str:
+    """The distribution that brings an entry point."""
     return point.dist.name if point.dist is not None else "?"
 
 
@@ -84,6 +85,11 @@ def installed(environ: Mapping[str, str] | None = None) -> dict[str, Found]:
 
 
 def find(name: str, found: dict[str, Found]) -> Found:
+    """The installed plugin of this name.
+
+    Raises:
+        PluginError: there is none, or several packages bring one.
+    """
     if name not in found:
         close = difflib.get_close_matches(name, found, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
@@ -96,7 +102,11 @@ def find(name: str, found: dict[str, Found]) -> Found:
 
 
 def load(one: Found) -> None:
-    """Import a plugin and check what it says of itself."""
+    """Import a plugin and check what it says of itself. Does nothing if that was done before.
+
+    Raises:
+        PluginError: it cannot be imported, or is not what a plugin must be.
+    """
     if one.plugin is not None:
         return
     try:
