@@ -122,8 +122,7 @@ class Kernel(EnsembleSide):
         self.write_state()
 
     def finish(self) -> None:
-        """Write the last of the state, sync and close storage. Blocks."""
-        self.consensus.stop()
+        """Write the last of the state, sync and close storage. Blocks; consensus has stopped."""
         if self.replica.image.pending():
             self.write_state()
         self.disk.stop()

@@ -171,6 +171,11 @@ class Server:
             self.parts.events.server_stopping(self._why)
             await self._finish_writes()
             nursery.cancel_scope.cancel()
+        self.kernel.consensus.stop()
+        if self.links is not None:
+            self.links.close_all()
+        for listener in self._peer_listeners:
+            listener.plain.close()
         self.port.close()
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self.kernel.finish)
