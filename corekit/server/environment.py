@@ -45,15 +45,19 @@ def memory_bytes() -> tuple[int, int]:
         return 0, 0
 
 
-def open_files() -> tuple[int, int]:
-    """(open file descriptors, limit); -1 for what is not known."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+def open_files() -> int:
+    """Open file descriptors; -1 if it is not known."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
-            return len(os.listdir(folder)) - 1, soft  # without the one that reads the folder
+            return len(os.listdir(folder)) - 1  # without the one that reads the folder
         except OSError:
             continue
-    return -1, soft
+    return -1
+
+
+def open_files_max() -> int:
+    """How many file descriptors the process may open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def environment(version: str) -> list[tuple[str, str]]:

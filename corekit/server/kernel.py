@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from corekit.api import AuthScheme, Consensus, EnsembleConsensus, Observer, Peer, Recovery, Storage
+from corekit.codec import ops
 from corekit.errors import DamagedError
 from corekit.model.sessions import first_session_id
 from corekit.replica.attach import attach
@@ -225,6 +226,8 @@ class Kernel(EnsembleSide):
         if request[16:24] != _NO_SESSION:
             self.revalidations += 1
         self.replica.stats.received += 1
+        connection.received += 1
+        connection.last_op = ops.CREATE_SESSION
         attach(self.replica, connection, request)
 
     def feed(self, connection: Connection, data: bytes) -> int:

@@ -28,7 +28,7 @@ from corekit.replica.instruments import Summary, Value
 from corekit.replica.replica import Replica
 from corekit.server.admission import Admission
 from corekit.server.client_port import FastPort
-from corekit.server.environment import open_files
+from corekit.server.environment import open_files, open_files_max
 from corekit.server.kernel import Kernel
 from corekit.server.metrics import Number, Registry
 from corekit.server.view import View
@@ -82,8 +82,8 @@ class ServerMetrics:
             "approximate_data_size": lambda: tree.data_bytes,
             "global_sessions": lambda: len(sessions),
             "local_sessions": lambda: 0,
-            "open_file_descriptor_count": lambda: open_files()[0],
-            "max_file_descriptor_count": lambda: open_files()[1],
+            "open_file_descriptor_count": open_files,
+            "max_file_descriptor_count": open_files_max,
             "auth_failed_count": lambda: stats.auth_failed,
             # Not ZooKeeper's: 1 while writes are refused because the disk is almost full.
             "writes_refused": lambda: int(replica.refuse_writes is not None),

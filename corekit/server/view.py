@@ -24,6 +24,7 @@ VERSION = f"3.9.5-corekit-{__version__}, built on 2026-11-23 00:00 UTC"
 
 # ZooKeeper's four letters for the last operation of a connection (`FinalRequestProcessor.lastOp`).
 _LAST_OP = {
+    -10: "SESS",
     0: "NA", 1: "CREA", 2: "DELE", 3: "EXIS", 4: "GETD", 5: "SETD", 6: "GETA", 7: "SETA", 8: "GETC", 9: "SYNC",
     11: "PING", 12: "GETC", 14: "MULT", 15: "CREA", 16: "RECO", 17: "CHKW", 18: "REMW", 19: "CREA", 20: "DELE",
     21: "CREA", 22: "MLTR", 101: "SETW", 103: "GETE", 104: "GETACN", 105: "STW2", 106: "ADDW", 107: "HOMI",
@@ -130,7 +131,7 @@ class View:
                 timeout_ms=c.timeout_ms,
                 last_cxid=c.last_xid if c.received else -1,
                 last_zxid=c.last_zxid if c.received else -1,
-                last_response_ms=c.last_response_ms + wall,
+                last_response_ms=c.last_response_ms + wall if c.received else 0,
                 last_latency_ms=c.last_latency_ms,
                 min_latency_ms=c.min_latency_ms,
                 avg_latency_ms=c.total_latency_ms // count,
@@ -217,7 +218,7 @@ class View:
     def reset_connection_statistics(self) -> None:
         """Count anew for every connection."""
         for connection in self._replica.connections:
-            connection.received = connection.sent = 0
+            connection.received = connection.sent = connection.last_op = 0
             connection.total_latency_ms = connection.min_latency_ms = connection.max_latency_ms = 0
 
     # ---------------------------------------------------------------------------- only for the admin port
