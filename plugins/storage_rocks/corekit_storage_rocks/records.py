@@ -82,6 +82,7 @@ def unpack_log_meta(value: bytes) -> LogMeta:
 
 
 def pack_state_meta(generation: int, zxid: int) -> bytes:
+    """The bookkeeping record of the state."""
     return _state_meta.pack(_META_VERSION, generation, zxid)
 
 
@@ -99,10 +100,12 @@ def generation_prefix(generation: int) -> bytes:
 
 
 def log_key(zxid: int) -> bytes:
+    """The key of the batch that begins with this zxid."""
     return _log_key.pack(LOG_PREFIX, zxid)
 
 
 def key_zxid(key: bytes) -> int:
+    """The zxid in a key of the log."""
     return int.from_bytes(key[1:], "big")
 
 
