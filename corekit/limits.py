@@ -23,6 +23,7 @@ ACL_ENTRIES_MAX = 10_000  # entries in one ACL
 # Log and state
 BATCH_ENTRIES_MAX = 4096  # entries handed to storage at once
 BATCH_BYTES_MAX = 8 * 1024 * 1024
+PENDING_VIEW_MAX = 50_000  # znodes in the view of what is proposed, before it is reduced to what is not committed
 STATE_STEP_NODES = 2048  # changed znodes in one background write of the state
 COMMIT_LOG_COUNT = 500  # committed entries kept in memory for followers that lag
 

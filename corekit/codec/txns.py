@@ -15,12 +15,15 @@ from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.errors import ProtocolError
 from corekit.model.acl import OPEN, Acl
+from corekit.model.digest import VERSION as DIGEST_VERSION
 
 HEADER = Struct(">qiqqi")  # session id, cxid, zxid, time in ms, type
 HEADER_SIZE = 32
+DIGEST = Struct(">iQ")  # TxnDigest: version, digest of the tree after the transaction
 
 OPEN_ACL_WIRE = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\0\0\0\x06anyone"
 
+_DIGEST_MARK = DIGEST_VERSION.to_bytes(4, "big")
 _I = Struct(">i")
 _pack_int = _I.pack
 
@@ -33,6 +36,7 @@ class Txn(NamedTuple):
         version: the new version (setData, setACL) or the parent's new stored cversion (create*).
         paths: what closeSession removes, or None when the entry does not say.
         subs: the parts of a multi.
+        digest: of the tree after it, if the entry says (and in the version we know).
     """
 
     session: int
@@ -50,6 +54,7 @@ class Txn(NamedTuple):
     error: int = 0
     paths: list[bytes] | None = None
     subs: tuple[Txn, ...] = ()
+    digest: int | None = None
 
 
 def pack_string(value: bytes) -> bytes:
@@ -97,7 +102,13 @@ def decode(entry: bytes) -> Txn:
     except StructError:
         raise ProtocolError(f"transaction of {len(entry)} bytes is shorter than its header") from None
     base = Txn(session, cxid, zxid, time_ms, kind)
-    return _body(base, Reader(entry, HEADER_SIZE))
+    reader = Reader(entry, HEADER_SIZE)
+    txn = _body(base, reader)
+    if reader.end - reader.pos >= DIGEST.size:
+        version, digest = DIGEST.unpack_from(entry, reader.pos)
+        if version == DIGEST_VERSION:
+            txn = txn._replace(digest=digest)
+    return txn
 
 
 def _body(base: Txn, r: Reader) -> Txn:
@@ -128,8 +139,8 @@ def _body(base: Txn, r: Reader) -> Txn:
     if kind == ops.CREATE_SESSION:
         return base._replace(timeout_ms=r.int())
     if kind == ops.CLOSE_SESSION:
-        if r.pos + 4 > r.end:
-            return base
+        if r.pos + 4 > r.end or (r.end - r.pos == DIGEST.size and r.buf[r.pos : r.pos + 4] == _DIGEST_MARK):
+            return base  # nothing is listed; what follows, if anything, is the digest
         return base._replace(paths=[path or b"" for path in r.vector(Reader.string) or ()])
     if kind == ops.ERROR:
         return base._replace(error=r.int())

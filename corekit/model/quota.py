@@ -69,6 +69,8 @@ class Quotas:
         if prefix is None:
             return True
         limits = parse_track(_data(tree, paths.QUOTA + prefix + _LIMITS))
+        if paths.QUOTA + prefix + _STATS not in tree.nodes:
+            return True
         now = parse_track(_data(tree, paths.QUOTA + prefix + _STATS))
         for key, hard, more in (("count", "countHardLimit", more_nodes), ("bytes", "byteHardLimit", more_bytes)):
             limit = limits.get(hard, -1)

@@ -14,19 +14,20 @@ Not here: validation and error codes (`replica/prepare.py`), encodings (`codec`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from corekit.model import paths, stat
 from corekit.model.acl import OPEN_KEY, READ_ONLY, Acl, AclTable
+from corekit.model.digest import MASK, node_digest, tree_digest
 from corekit.model.stat import new_record, with_aversion, with_child, with_data
 
 # Kinds of change: the first element of every change tuple.
 SET, CREATE, DELETE, ACL, CVERSION = 0, 1, 2, 3, 4
 
-# One change to the tree. SET: (SET, path, record). CREATE: (CREATE, path, record, parent, parent record, stored
-# cversion of the parent, acl key, stored owner if container or TTL). DELETE: (DELETE, path, None, parent, parent
-# record). ACL: (ACL, path, record, key). CVERSION: (CVERSION, path, record, stored cversion).
+# One change to the tree: kind, path, record (None: deleted), how it moves the digest; and further
+# CREATE: parent, its record, its stored cversion, acl key, stored owner if container or TTL; DELETE: parent, its
+# record; ACL: key; CVERSION: stored cversion.
 Change = tuple[Any, ...]
 
 _EMPTY_DATA = b"\x00\x00\x00\x00"
@@ -55,10 +56,13 @@ class Tree:
         ephemerals: session id -> paths of its ephemeral znodes, in order of creation.
         zxid: of the last transaction applied.
         changed: paths changed since the state was last written to storage.
+        digest_on: the digest is kept (`digest.py`).
+        digest, pend_digest: of the committed tree, and of the pending view.
         data_bytes: sum of the lengths of paths and data, ZooKeeper's `approximate_data_size`.
     """
 
     def __init__(self) -> None:
+        self.digest_on = False
         self.clear()
 
     def clear(self) -> None:
@@ -72,11 +76,14 @@ class Tree:
         self.zxid = 0
         self.changed: set[bytes] = set()
         self.data_bytes = 0
+        self.digest = 0
+        self.pend_digest = 0
         self.pend: dict[bytes, bytes | None] = {}
         self.pend_cversion: dict[bytes, int] = {}
         self.pend_acl: dict[bytes, int] = {}
         self.pend_owner: dict[bytes, int] = {}
         self._journal: list[tuple[Any, bytes, Any]] | None = None
+        self._journal_digest = 0
 
     def bootstrap(self) -> None:
         """Make the znodes that every ZooKeeper has from the start, with zeroed stats."""
@@ -185,18 +192,40 @@ class Tree:
                 del found[path]
         return list(found)
 
+    def rebuild_pending(self, changes: Iterable[Change]) -> None:
+        """Reduce the pending view to what these changes, not committed yet, say. Under load it is never empty."""
+        digest = self.pend_digest
+        self.drop_pending()
+        self.pend_digest = digest
+        for kind, path, record, _, *more in changes:
+            self.pend[path] = record
+            if kind == CREATE:
+                parent, above, cversion, acl, special = more
+                self.pend[parent] = above
+                self.pend_cversion[parent] = cversion
+                self.pend_cversion[path] = 0
+                self.pend_acl[path] = acl
+                self.pend_owner[path] = special
+            elif kind == DELETE:
+                self.pend[more[0]] = more[1]
+            elif kind == ACL:
+                self.pend_acl[path] = more[0]
+            elif kind == CVERSION:
+                self.pend_cversion[path] = more[0]
+
     def drop_pending(self) -> None:
         """Forget the pending view: everything proposed is committed, or will never be."""
         self.pend.clear()
         self.pend_cversion.clear()
         self.pend_acl.clear()
         self.pend_owner.clear()
-        self.acls.sweep()
+        self.pend_digest = self.digest
 
     def begin(self) -> None:
         """Remember the pending view from here on, for `rollback` (a multi)."""
         assert self._journal is None
         self._journal = []
+        self._journal_digest = self.pend_digest
 
     def keep(self) -> None:
         """Everything since `begin` stands."""
@@ -211,6 +240,7 @@ class Tree:
             else:
                 view[path] = value
         self._journal = None
+        self.pend_digest = self._journal_digest
 
     def _note(self, *touched: bytes) -> None:
         assert self._journal is not None
@@ -218,17 +248,42 @@ class Tree:
             for view in (self.pend, self.pend_cversion, self.pend_acl, self.pend_owner):
                 self._journal.append((view, path, view.get(path, _ABSENT)))
 
+    # ------------------------------------------------------------------------------------------- digest
+    def start_digest(self, known: int | None = None) -> None:
+        """Keep the digest from now on; computed from scratch if it is not known."""
+        self.digest_on = True
+        if known is None:
+            cversions = {path: kids.cversion for path, kids in self.kids.items()}
+            known = tree_digest(self.nodes, cversions, self.owners)
+        self.digest = self.pend_digest = known
+
+    def _move(self, path: bytes, old: bytes | None, new: bytes | None, cversions: tuple[int, int]) -> int:
+        """How one znode's change moves the digest; adds it to the pending one."""
+        owner = self.pend_owner.get(path)
+        if owner is None:
+            owner = self.owners.get(path, 0)
+        delta = 0
+        if old is not None:
+            delta -= node_digest(path, old, cversions[0], owner)
+        if new is not None:
+            delta += node_digest(path, new, cversions[1], owner)
+        self.pend_digest = (self.pend_digest + delta) & MASK
+        return delta
+
     # ------------------------------------------------------------------------------------------ changes
     def change_set(self, path: bytes, data: bytes, version: int, zxid: int, time_ms: int) -> Change:
         """setData. `data` is a jute buffer (length, bytes); the znode exists."""
         if self._journal is not None:
             self._note(path)
-        record = self.pend.get(path)
-        if record is None:
-            record = self.nodes[path]
-        record = with_data(record, data, version, zxid, time_ms)
+        old = self.pend.get(path)
+        if old is None:
+            old = self.nodes[path]
+        record = with_data(old, data, version, zxid, time_ms)
         self.pend[path] = record
-        return (SET, path, record)
+        if not self.digest_on:
+            return (SET, path, record, 0)
+        cversion = self.cversion(path)
+        return (SET, path, record, self._move(path, old, record, (cversion, cversion)))
 
     def change_create(
         self,
@@ -255,15 +310,16 @@ class Tree:
         pend = self.pend
         if self._journal is not None:
             self._note(path, parent)
-        above = pend.get(parent)
-        if above is None:
-            above = self.nodes[parent]
-        if fuzzy and cversion <= self.cversion(parent):
+        old = pend.get(parent)
+        if old is None:
+            old = self.nodes[parent]
+        known = cversion - 1
+        if fuzzy and cversion <= (known := self.cversion(parent)):
             # The state came from a leader that had gone on while it was sent: this child is counted already.
-            cversion = self.cversion(parent)
-            above = with_child(above, 1, stat.zxid_at(above, stat.PZXID), -1)
+            cversion = known
+            above = with_child(old, 1, stat.zxid_at(old, stat.PZXID), -1)
         else:
-            above = with_child(above, 1, zxid)
+            above = with_child(old, 1, zxid)
         record = new_record(data, zxid, time_ms, session)
         pend[parent] = above
         pend[path] = record
@@ -274,7 +330,10 @@ class Tree:
             self.pend_owner[path] = special
         if path in self.kids or path in self.pend_cversion:
             self.pend_cversion[path] = 0
-        return (CREATE, path, record, parent, above, cversion, acl, special)
+        delta = 0
+        if self.digest_on:
+            delta = self._move(parent, old, above, (known, cversion)) + self._move(path, None, record, (0, 0))
+        return (CREATE, path, record, delta, parent, above, cversion, acl, special)
 
     def change_delete(self, path: bytes, zxid: int) -> Change:
         """delete. The znode and its parent exist."""
@@ -282,44 +341,54 @@ class Tree:
         pend = self.pend
         if self._journal is not None:
             self._note(path, parent)
-        above = pend.get(parent)
-        if above is None:
-            above = self.nodes[parent]
-        above = with_child(above, -1, max(zxid, stat.zxid_at(above, stat.PZXID)))
+        old = pend.get(parent)
+        if old is None:
+            old = self.nodes[parent]
+        above = with_child(old, -1, max(zxid, stat.zxid_at(old, stat.PZXID)))
+        delta = 0
+        if self.digest_on:
+            cversion = self.cversion(parent)
+            delta = self._move(parent, old, above, (cversion, cversion))
+            delta += self._move(path, self.record(path), None, (self.cversion(path), 0))
         pend[parent] = above
         pend[path] = None
-        return (DELETE, path, None, parent, above)
+        return (DELETE, path, None, delta, parent, above)
 
     def change_acl(self, path: bytes, acl: int, aversion: int) -> Change:
         """setACL. The znode exists."""
         if self._journal is not None:
             self._note(path)
-        record = self.record(path)
-        assert record is not None, path
-        record = with_aversion(record, aversion)
+        old = self.record(path)
+        assert old is not None, path
+        record = with_aversion(old, aversion)
         self.pend[path] = record
         self.pend_acl[path] = acl
-        return (ACL, path, record, acl)
+        cversion = self.cversion(path)
+        delta = self._move(path, old, record, (cversion, cversion)) if self.digest_on else 0
+        return (ACL, path, record, delta, acl)
 
     def change_cversion(self, path: bytes, cversion: int, zxid: int) -> Change:
         """Raise the stored cversion of a parent: a create was replayed whose znode exists already."""
-        record = self.record(path)
-        assert record is not None, path
-        record = stat.with_cversion(record, cversion, zxid)
+        old = self.record(path)
+        assert old is not None, path
+        record = stat.with_cversion(old, cversion, zxid)
+        delta = self._move(path, old, record, (self.cversion(path), cversion)) if self.digest_on else 0
         self.pend[path] = record
         self.pend_cversion[path] = cversion
-        return (CVERSION, path, record, cversion)
+        return (CVERSION, path, record, delta, cversion)
 
     def commit(self, change: Change) -> None:
         """Make one change visible. Watches are the caller's."""
-        kind, path, record = change[0], change[1], change[2]
+        kind, path, record, delta = change[0], change[1], change[2], change[3]
+        if delta:
+            self.digest = (self.digest + delta) & MASK
         nodes = self.nodes
         self.changed.add(path)
         if kind == SET:
             self.data_bytes += len(record) - len(nodes[path])
             nodes[path] = record
         elif kind == CREATE:
-            _, _, _, parent, above, cversion, acl, owner = change
+            _, _, _, _, parent, above, cversion, acl, owner = change
             nodes[path] = record
             nodes[parent] = above
             self.changed.add(parent)
@@ -334,7 +403,7 @@ class Tree:
             elif record[-24:-16] != _NO_OWNER:
                 self.ephemerals.setdefault(stat.owner_of(record), {})[path] = None
         elif kind == DELETE:
-            _, _, _, parent, above = change
+            _, _, _, _, parent, above = change
             old = nodes.pop(path)
             nodes[parent] = above
             self.changed.add(parent)
@@ -349,10 +418,10 @@ class Tree:
                     self._forget_ephemeral(session, path)
         elif kind == ACL:
             nodes[path] = record
-            self.set_acl_key(path, change[3])
+            self.set_acl_key(path, change[4])
         else:
             nodes[path] = record
-            self._kids(path).cversion = change[3]
+            self._kids(path).cversion = change[4]
 
     def _forget_ephemeral(self, session: int, path: bytes) -> None:
         owned = self.ephemerals.get(session)

@@ -73,7 +73,7 @@ class Applier:
             tree.commit(change)
             if self._quotas.limited or path.startswith(paths.QUOTA):
                 self._quotas.created(tree, path, max(len(change[2]) - 72, 0))
-            self._created(change[3], path, zxid)
+            self._created(change[4], path, zxid)
         elif kind == DELETE:
             self._deleted(change, zxid)
 
@@ -86,7 +86,7 @@ class Applier:
 
     def _deleted(self, change: Change, zxid: int) -> None:
         tree, watches = self._tree, self._watches
-        path, parent = change[1], change[3]
+        path, parent = change[1], change[4]
         key = tree.acl_keys.get(path, OPEN_KEY)
         size = max(len(tree.nodes[path]) - 72, 0)
         tree.commit(change)

@@ -1,9 +1,9 @@
 """The state as storage keeps it: pairs of keys and values, written in small steps behind the log, read back at
 start-up.
 
-Keys: `a` + ACL key (8 bytes) -> ACL; `n` + path -> record of the znode; `s` + session id (8 bytes) -> timeout (4
-bytes); `x` + path -> ACL key, stored owner, stored cversion of znodes where one of them is not 0. In key order ACLs
-come before the znodes that use them, and a parent before its children.
+Keys: `d` -> zxid and digest of the tree; `a` + ACL key (8 bytes) -> ACL; `n` + path -> record of the znode; `s` +
+session id (8 bytes) -> timeout (4 bytes); `x` + path -> ACL key, stored owner, stored cversion of znodes where one of
+them is not 0. In key order ACLs come before the znodes that use them, and a parent before its children.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _Q = Struct(">q")
 _I = Struct(">i")
 _NO_OWNER = bytes(8)
 _CHUNK_PAIRS = 2048
+_DIGEST_KEY = b"d"
+_ZD = Struct(">qQ")
 
 
 class StateImage:
@@ -39,6 +41,7 @@ class StateImage:
         self._sessions = sessions
         self._stored_acls: set[int] = set()
         self._stored_extras: set[bytes] = set()
+        self._digest: int | None = None  # as stored with the state
         self.zxid = 0
         self.sessions_changed: set[int] = set()
 
@@ -49,6 +52,8 @@ class StateImage:
     def step(self) -> tuple[int, list[tuple[bytes, bytes]], list[bytes]]:
         """Everything changed since the last step: (zxid, pairs to put, keys to delete). Clears the memory of it."""
         tree = self._tree
+        if not tree.pend:
+            tree.acls.sweep()
         puts: list[tuple[bytes, bytes]] = []
         deletes: list[bytes] = []
         nodes, kids, acl_keys, owners = tree.nodes, tree.kids, tree.acl_keys, tree.owners
@@ -78,6 +83,8 @@ class StateImage:
                 deletes.append(b"s" + _Q.pack(session_id))
             else:
                 puts.append((b"s" + _Q.pack(session_id), _I.pack(session.timeout_ms)))
+        if tree.digest_on:
+            puts.append((_DIGEST_KEY, _ZD.pack(tree.zxid, tree.digest)))
         tree.changed.clear()
         self.sessions_changed.clear()
         self.zxid = tree.zxid
@@ -104,6 +111,9 @@ class StateImage:
                 (acl_key,) = _Q.unpack(key[1:])
                 tree.acls.restore(acl_key, read_acl(Reader(value)) or ())
                 self._stored_acls.add(acl_key)
+            elif kind == 0x64:  # d
+                at, digest = _ZD.unpack(value)
+                self._digest = digest if at == zxid else None
             elif kind == 0x73:  # s
                 (session_id,) = _Q.unpack(key[1:])
                 (timeout,) = _I.unpack(value)
@@ -116,6 +126,8 @@ class StateImage:
         tree.zxid = self.zxid = zxid
         tree.acls.sweep()
         self._sort_ephemerals()
+        if tree.digest_on:
+            tree.start_digest(self._digest)
 
     def _fill(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Add znodes, parents before children."""
@@ -178,6 +190,8 @@ class StateImage:
             sessions.add(session_id, timeout, now_ms)
         self._sort_ephemerals()
         tree.zxid = zxid
+        if tree.digest_on:
+            tree.start_digest()
         tree.changed = set(tree.nodes)
         self.sessions_changed = set(sessions.sessions)
         _, puts, _ = self.step()

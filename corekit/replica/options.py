@@ -23,3 +23,4 @@ class ReplicaOptions:
     close_session_paths: bool = True
     container_never_used_ms: int = 0
     leader_serves: bool = True
+    tree_digest: bool = True

@@ -19,11 +19,12 @@ from corekit import errors
 from corekit.api import AuthScheme, Identity
 from corekit.codec import ops
 from corekit.codec.jute import Reader
-from corekit.codec.txns import HEADER, OPEN_ACL_WIRE, pack_acl, pack_string, read_acl
+from corekit.codec.txns import DIGEST, HEADER, OPEN_ACL_WIRE, pack_acl, pack_string, read_acl
 from corekit.errors import ProtocolError
 from corekit.limits import ACL_ENTRIES_MAX, MULTI_OPS_MAX
 from corekit.model import paths, stat
 from corekit.model.acl import ADMIN, CREATE, DELETE, OPEN, OPEN_KEY, READ, WRITE, Acl, allows
+from corekit.model.digest import VERSION as DIGEST_VERSION
 from corekit.model.quota import Quotas
 from corekit.model.sessions import SessionTracker
 from corekit.model.stat import CONTAINER_OWNER, owner_of, ttl_owner, version_of
@@ -162,6 +163,8 @@ class Preparer:
             code = errors.MARSHALLING_ERROR
             return Prepared(HEADER.pack(session, cxid, zxid, now_ms, ops.ERROR) + _pack_int(code), (), b"", code)
         entry = HEADER.pack(session, cxid, zxid, now_ms, kind) + body
+        if self._tree.digest_on:
+            entry += DIGEST.pack(DIGEST_VERSION, self._tree.pend_digest)
         return Prepared(entry, changes, reply, 0, kind if kind < 0 else 0)
 
     # ------------------------------------------------------------------------------------------- checks
@@ -469,13 +472,17 @@ def split_multi(body: bytes, allowed: frozenset[int]) -> list[tuple[int, bytes]]
 
 
 def _skip(reader: Reader, op: int) -> None:
-    reader.string()
+    """Pass over one operation. A null path or wrong create flags spoil the whole multi (`MultiOperationRecord`)."""
+    if reader.string() is None:
+        raise ProtocolError("null path in a multi")
     if op in (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
         reader.buffer()
         read_acl(reader)
-        reader.int()
+        flags = reader.int()
         if op == ops.CREATE_TTL:
             reader.long()
+        elif flags not in _FLAGS or flags in _TTL:
+            raise ProtocolError(f"create flags {flags} in a multi")
     elif op == ops.SET_DATA:
         reader.buffer()
         reader.int()

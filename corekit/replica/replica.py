@@ -28,8 +28,9 @@ from corekit.codec.jute import Reader
 from corekit.codec.snapshot import ImageReader
 from corekit.codec.txns import decode
 from corekit.errors import ProtocolError
-from corekit.limits import BATCH_ENTRIES_MAX, CLIENT_HELD_MAX, STATE_STEP_NODES
+from corekit.limits import BATCH_ENTRIES_MAX, CLIENT_HELD_MAX, PENDING_VIEW_MAX, STATE_STEP_NODES
 from corekit.model import stat
+from corekit.model.digest import MASK
 from corekit.model.quota import Quotas
 from corekit.model.sessions import SessionTracker
 from corekit.model.tree import SET, Change, Tree
@@ -271,7 +272,8 @@ class Replica:
         if session is not None:
             session.heard_ms = self.now_ms
         connection.received += frames
-        connection.last_xid = xid
+        if xid >= 0:  # pings and the like are not what a client last asked for
+            connection.last_xid = xid
         connection.last_op = op
         connection.last_zxid = self.tree.zxid
         connection.last_response_ms = self.now_ms
@@ -289,6 +291,9 @@ class Replica:
                 connection.held.append((connection.submitted, xid, op, body))
         elif op == ops.AUTH:
             self._authenticate(connection, xid, body)
+        elif op == ops.SASL:
+            # Without SASL a token is answered by none, and the client goes on unauthenticated (`processSasl`).
+            connection.out.append(_reply_head(20, xid, 0, 0) + b"\xff\xff\xff\xff")
         else:
             # Unknown, or not for clients (createSession, a lone check, deleteContainer): answered in order, then
             # closed.
@@ -310,9 +315,11 @@ class Replica:
                 self._read(connection, xid, op, body)
                 continue
             (code,) = _int_at(body, 0)
-            connection.out.append(_reply_head(16, xid, self.tree.zxid, code))
             if code == errors.UNIMPLEMENTED:
+                connection.out.append(_reply_head(16, xid, -1, code))
                 connection.close("unknown operation")
+            else:
+                connection.out.append(_reply_head(16, xid, self.tree.zxid, code))
 
     def _refuse(self, connection: Connection, xid: int, code: int) -> None:
         """Answer a request that takes no zxid with an error, after the connection's pending writes."""
@@ -416,6 +423,8 @@ class Replica:
             self.applier.apply(change, txn.zxid)
         self.tree.drop_pending()
         self.tree.zxid = txn.zxid
+        if txn.digest is not None and self.tree.digest_on and txn.digest != self.tree.digest:
+            self.stats.digest_mismatches += 1
         if txn.type == ops.CREATE_SESSION:
             self._session_changed(txn.type, txn.session, txn.timeout_ms, None)
         if self.serving:
@@ -438,6 +447,8 @@ class Replica:
                 path = change[1]
                 if change[0] == SET and path not in data.by_path and not data.recursive and not limited:
                     record = change[2]
+                    if change[3]:
+                        tree.digest = (tree.digest + change[3]) & MASK
                     tree.data_bytes += len(record) - len(nodes[path])
                     nodes[path] = record
                     changed.add(path)
@@ -459,6 +470,8 @@ class Replica:
             self.stats.update_latency.observe_n(self.now_us - began, count)
             if not pending:
                 tree.drop_pending()
+            elif len(tree.pend) > PENDING_VIEW_MAX:
+                tree.rebuild_pending(change for one in pending for change in one[3])
 
     def _session_changed(self, session_op: int, session_id: int, timeout_ms: int, by: Connection | None) -> None:
         self.image.sessions_changed.add(session_id)

@@ -23,6 +23,7 @@ class Stats:
         self.observer_failures: list[tuple[Callable[..., None], Exception]] = []
         self.auth_failed = 0
         self.sessions_expired = 0
+        self.digest_mismatches = 0
         self.proposed = 0
         self.received = 0
         self.sent = 0

@@ -95,9 +95,12 @@ class Kernel(EnsembleSide):
         if recovery.damage is not None and not ensemble:
             raise DamagedError(f"{recovery.damage}. Nothing is served from a damaged log")
         replica = self.replica
+        replica.tree.digest_on = ensemble and replica.options.tree_digest
         self.set_time()
         if recovery.fresh:
             replica.tree.bootstrap()
+            if replica.tree.digest_on:
+                replica.tree.start_digest()
         else:
             replica.image.load(self.storage.read_state(), recovery.state_zxid, replica.now_ms)
             replica.quotas.restore(replica.tree)

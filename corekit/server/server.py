@@ -58,6 +58,7 @@ def replica_options(s: Settings) -> ReplicaOptions:
         close_session_paths=s.close_session_txn_enabled,
         container_never_used_ms=s.container_max_never_used_interval_ms,
         leader_serves=s.leader_serves,
+        tree_digest=s.tree_digest_enabled,
     )
 
 
