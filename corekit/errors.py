@@ -109,9 +109,13 @@ class KeeperError(CorekitError):
     Attributes:
         code: the code on the wire (negative).
         path: the znode concerned, if one is.
+        where: what the client library adds: the operation, the server and the session, as text.
+        index: which part of a multi failed, counted from 0; -1 outside a multi.
     """
 
     code: ClassVar[int] = SYSTEM_ERROR
+    where: str = ""
+    index: int = -1
 
     def __init__(self, message: str = "", *, path: str | None = None) -> None:
         super().__init__(message)
@@ -119,7 +123,9 @@ class KeeperError(CorekitError):
 
     def __str__(self) -> str:
         text = super().__str__() or _NAMES.get(self.code, type(self).__name__)
-        return f"{text} [{self.path}]" if self.path is not None else text
+        if self.path is not None:
+            text = f"{text} [{self.path}]"
+        return f"{text} ({self.where})" if self.where else text
 
 
 _NAMES: dict[int, str] = {}

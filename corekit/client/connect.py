@@ -1,0 +1,92 @@
+"""`connect`: opens a session, lends it to the block under it, and ends it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from corekit.client.client import Client
+from corekit.client.hosts import parse_hosts
+from corekit.client.runner import Options, Runner
+from corekit.client.types import State
+from corekit.errors import ConnectionLossError, UserError
+from corekit.limits import JUTE_MAX_BUFFER
+
+
+@asynccontextmanager
+async def connect(
+    hosts: str = "127.0.0.1:2181",
+    *,
+    timeout: float = 10.0,  # noqa: ASYNC109 - the session's timeout, ZooKeeper's word
+    auth: Sequence[tuple[str, str | bytes]] = (),
+    read_only: bool = False,
+    renew: bool = True,
+    connect_timeout: float | None = 15.0,
+    call_timeout: float | None = None,
+    flight: int = 1000,
+    tls: ssl.SSLContext | None = None,
+    request_bytes_max: int = JUTE_MAX_BUFFER,
+    reply_bytes_max: int = 64 * 1024 * 1024,
+) -> AsyncIterator[Client]:
+    """A session for the length of a block; runs on trio and on asyncio.
+
+    Example:
+        async with connect("h1:2181,h2:2181/app", auth=[("digest", "ada:s3cret")]) as zk:
+            await zk.create("/config", b"1", parents=True)
+
+    Args:
+        hosts: `host:port,host:port/chroot`; tried in random order, names resolved at each try.
+        timeout: session timeout in seconds to ask for: how long the ensemble waits for a silent client.
+        auth: credentials, presented on every connection.
+        read_only: servers that have lost their quorum will do as well (state CONNECTED_READ_ONLY).
+        renew: begin a new session after one has expired. The state is LOST in between, and what belonged to the old
+            session ends with `SessionExpiredError`. Without it every later call raises that error.
+        connect_timeout: seconds to wait for the first session; None waits for ever.
+        call_timeout: seconds for each call, None for no limit; see also `Client.within`.
+        flight: requests sent and not yet answered at once; others wait here.
+        tls: use TLS; the host names are checked as this context says.
+        request_bytes_max: requests above this are refused here with a clear error, because servers answer them by
+            hanging up. Their limit is `jute.maxbuffer`, 1 MiB by default.
+        reply_bytes_max: replies above this end the request with `ProtocolError`.
+
+    Raises:
+        ConnectionLossError: no server granted a session in time; the text says what the last one did.
+        AuthFailedError: the credentials were refused.
+        UserError: the hosts or a number make no sense.
+    """
+    parsed, chroot = parse_hosts(hosts)
+    if timeout <= 0 or flight < 1:
+        raise UserError("timeout must be above 0 and flight at least 1")
+    options = Options(parsed, timeout, read_only, renew, flight, call_timeout, request_bytes_max, reply_bytes_max, tls)
+    credentials = [(scheme, data.encode() if isinstance(data, str) else data) for scheme, data in auth]
+    runner = Runner(options, credentials)
+    # An error of the block leaves as it is, not inside the group that the task group would make of it.
+    failure: BaseException | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(runner.run)
+        if read_only:
+            tasks.start_soon(runner.seek_quorum)
+        try:
+            await _first_session(runner, connect_timeout)
+            yield Client(runner, chroot, call_timeout)
+        except BaseException as error:
+            failure = error
+        with anyio.CancelScope(shield=True):
+            await runner.close()
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _first_session(runner: Runner, seconds: float | None) -> None:
+    with anyio.move_on_after(seconds):
+        change = await runner.board.wait(lambda now: now.state.connected or now.state is State.AUTH_FAILED)
+        if runner.session.ended is not None:
+            raise runner.session.ended()
+        if change.state.connected:
+            return
+    last = runner.board.now
+    raise ConnectionLossError(f"no session within {seconds} s; {last.state.value}: {last.reason}")

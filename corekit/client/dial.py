@@ -1,0 +1,69 @@
+"""Reaching a server: names resolved anew at each dial, addresses in random order, TLS if asked for.
+
+Not here: what is said on the connection (`session.py`), and when to dial (`runner.py`).
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+from collections.abc import Sequence
+
+import anyio
+from anyio.abc import ByteStream
+
+from corekit.client.hosts import Host
+
+DialError = (OSError, ssl.SSLError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
+
+
+async def dial(host: Host, seconds: float, tls: ssl.SSLContext | None = None) -> ByteStream:
+    """A stream to one of the host's addresses.
+
+    Raises:
+        OSError: the name does not resolve, or no address answers.
+        TimeoutError: nothing answered in time.
+    """
+    with anyio.fail_after(seconds):
+        found = await anyio.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        random.shuffle(addresses)
+        return await _first(host, addresses, seconds, tls)
+
+
+async def _first(host: Host, addresses: Sequence[str], seconds: float, tls: ssl.SSLContext | None) -> ByteStream:
+    failure: Exception | None = None
+    for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        try:
+            with anyio.fail_after(seconds / left):
+                if tls is None:
+                    return await anyio.connect_tcp(address, host.port)
+                return await anyio.connect_tcp(
+                    address, host.port, ssl_context=tls, tls_hostname=host.name, tls_standard_compatible=False
+                )
+        except (OSError, TimeoutError) as error:
+            failure = error
+    raise failure or OSError(f"{host.name} has no address")
+
+
+async def serves_writes(host: Host, seconds: float, tls: ssl.SSLContext | None = None) -> bool:
+    """Whether the server answers `isro` with `rw`: it belongs to a quorum."""
+    try:
+        with anyio.fail_after(seconds):
+            async with await dial(host, seconds, tls) as stream:
+                await stream.send(b"isro")
+                return (await stream.receive()).startswith(b"rw")
+    except (*DialError, TimeoutError):
+        return False
+
+
+def why(error: BaseException) -> str:
+    """An error of the network in a few words."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, anyio.EndOfStream):
+        return "the server closed the connection"
+    if isinstance(error, anyio.BrokenResourceError | anyio.ClosedResourceError):
+        return f"the connection broke ({error.__cause__ or type(error).__name__})"
+    return str(error) or type(error).__name__
