@@ -63,6 +63,7 @@ class MemoryStorage:
         self.on_sync: Callable[[], None] | None = None
         self._image = _Image()
         self._undo: list[Callable[[], None]] = []
+        self._durable_state = 0
         self._stopped: str | None = "the storage is not open"
 
     # ------------------------------------------------------------------------------------ open and close
@@ -72,6 +73,7 @@ class MemoryStorage:
         image = self._image
         image.staging = None
         self._undo.clear()
+        self._durable_state = image.state_zxid
         self._stopped = None
         return Recovery(
             accepted_epoch=image.accepted,
@@ -229,6 +231,7 @@ class MemoryStorage:
     def sync(self) -> None:
         self._check()
         durable = len(self._undo)
+        state_zxid = self._image.state_zxid
         if self.on_sync is not None:
             try:
                 self.on_sync()
@@ -237,6 +240,7 @@ class MemoryStorage:
                 raise StorageError(self._stopped) from error
             self._check()  # it may have crashed or failed meanwhile
         del self._undo[:durable]
+        self._durable_state = state_zxid
 
     # ---------------------------------------------------------------------------------------------- read
     def read_log(self, after_zxid: int, max_bytes: int) -> list[tuple[int, bytes]]:
@@ -264,10 +268,9 @@ class MemoryStorage:
         return self._image.zxids[0] if self._image.zxids else 0
 
     def purge(self, upto_zxid: int) -> None:
-        """The state's last step need not be synced here: the purge is undone with it, as it comes after it."""
         self._check()
         image = self._image
-        gone = bisect_right(image.zxids, min(upto_zxid, image.state_zxid))
+        gone = bisect_right(image.zxids, min(upto_zxid, image.state_zxid, self._durable_state))
         if not gone:
             return
         zxids, entries, old = image.zxids[:gone], image.entries[:gone], image.purged_zxid

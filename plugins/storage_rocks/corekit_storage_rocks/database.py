@@ -66,7 +66,9 @@ class Database:
         try:
             log = Rdict(str(path), log_options, column_families={"default": log_options, _STATE: state_options})
         except Exception as error:  # rocksdict raises plain Exception for every status
-            raise DamagedError(f"{path} cannot be opened: {error}") from error
+            logs = sorted(name for name in os.listdir(wal or path) if name.endswith(".log"))
+            hint = "" if str(path) in str(error) else f" (its write-ahead log is {', '.join(logs) or 'missing'})"
+            raise DamagedError(f"{path} cannot be opened: {error}{hint}") from error
         self.path = path
         self._log: Rdict | None = log
         self._state: Rdict | None = log.get_column_family(_STATE)
@@ -104,14 +106,19 @@ class Database:
         self.state_bytes += batch.size_in_bytes() + _PAIR_OVERHEAD_BYTES * len(batch)
 
     def close(self) -> None:
-        """Flush and close. RocksDB is closed only when every reference is gone."""
+        """Flush and close. RocksDB is closed only when every reference is gone.
+
+        Errors are passed over: what was synced is durable, and what could not be written is known from `sync`.
+        """
         log, state = self._log, self._state
         self._log = self._state = None
         del self.state_handle, self.put, self.write, self._flush_wal
-        if state is not None:
-            state.close()
-        if log is not None:
-            log.close()
+        for family in (state, log):
+            try:
+                if family is not None:
+                    family.close()
+            except Exception:
+                pass
 
 
 def scan(family: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -44,7 +44,6 @@ class Contents:
     state_zxid: int
     last_zxid: int
     chain: int
-    records: bool
 
 
 def record_before(database: Database, zxid: int) -> tuple[int, bytes] | None:
@@ -84,16 +83,16 @@ def examine(database: Database) -> Contents | None:
                 f"the state ends at {state_zxid:#x} but the log starts after {meta.purged_zxid:#x}: "
                 "entries between them are missing"
             )
-        last_zxid, chain, records = _verify_tail(database, meta, state_zxid)
+        last_zxid, chain = _verify_tail(database, meta, state_zxid)
         if last_zxid < state_zxid:
             raise DamagedRecord(f"the log ends at {last_zxid:#x}, below the state ({state_zxid:#x})")
     except DamagedRecord as error:
         raise DamagedError(f"{database.path}: {error}") from error
-    return Contents(meta, generation, state_zxid, last_zxid, chain, records)
+    return Contents(meta, generation, state_zxid, last_zxid, chain)
 
 
-def _verify_tail(database: Database, meta: LogMeta, state_zxid: int) -> tuple[int, int, bool]:
-    """(last zxid, chain there, whether the log has records), verified from the record with `state_zxid` on."""
+def _verify_tail(database: Database, meta: LogMeta, state_zxid: int) -> tuple[int, int]:
+    """(last zxid, chain there), verified from the record with `state_zxid` on."""
     begin = record_before(database, state_zxid)
     start = begin[0] if begin is not None else meta.purged_zxid
     before = record_before(database, start - 1) if start > 0 else None
@@ -102,7 +101,6 @@ def _verify_tail(database: Database, meta: LogMeta, state_zxid: int) -> tuple[in
         last += count - 1
     else:
         last, chain = meta.purged_zxid, meta.purged_chain
-    found = before is not None
     for key, value in scan(database.log, log_key(start), LOG_END):
         first = key_zxid(key)
         if first <= last:
@@ -112,8 +110,7 @@ def _verify_tail(database: Database, meta: LogMeta, state_zxid: int) -> tuple[in
         except DamagedRecord as error:
             raise DamagedRecord(f"the log record of {first:#x}: {error}") from error
         last = first + len(entries) - 1
-        found = True
-    return last, chain, found
+    return last, chain
 
 
 def chain_at(database: Database, meta: LogMeta, zxid: int) -> int | None:

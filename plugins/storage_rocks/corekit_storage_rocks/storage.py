@@ -48,6 +48,10 @@ from corekit_storage_rocks.recovery import Contents, examine, judge, record_befo
 
 FLOOR_SECONDS = 5.0  # between two synced writes of the floor record
 USAGE_SECONDS = 2.0  # age of the figures that `usage` may return
+WAY_OUT = (
+    "Nothing is served from it and nothing was changed: restore a backup, "
+    "or see what can be saved with `python -m corekit_storage_rocks check {}`"
+)
 _GENERATIONS_END = b"\xff\xff\xff\xff"
 
 
@@ -72,9 +76,9 @@ class RocksStorage:
             try:
                 return self._open()
             except DamagedError as error:
-                if not set_aside:
-                    raise
                 reason = str(error)
+                if not set_aside:
+                    raise DamagedError(f"{reason}. {WAY_OUT.format(directory.path)}") from error
             aside = directory.set_aside()
             if aside.exists():
                 reason += f"; the database was set aside as {aside}"
@@ -88,46 +92,51 @@ class RocksStorage:
 
     def _open(self, damage: str | None = None) -> Recovery:
         """`damage`: the old database was set aside for this reason; begin a new one that says so."""
-        floor = self._open_floor()
+        path = self._directory.database
+        floor, problem = self._open_floor()
+        known = floor is None or floor.value != Floor()
         database = None
         try:
-            known = floor.value != Floor()
-            if not self._directory.database.exists():
+            if not path.exists():
                 if known and damage is None:
-                    raise DamagedError(f"{self._directory.database} is missing")
-            elif not known and not (self._directory.database / "CURRENT").exists():
-                _remove_unborn(self._directory.database)
-            database = Database(self._directory.database, self._directory.wal)
+                    raise DamagedError(f"{path} is missing")
+            elif not known and not (path / "CURRENT").exists():
+                _remove_unborn(path)
+            database = Database(path, self._directory.wal)
             contents = examine(database)
             if contents is None and known and damage is None:
-                raise DamagedError(f"{self._directory.database} is empty")
-            return self._begin(database, floor, contents, damage)
+                raise DamagedError(f"{path} is empty")
+            return self._begin(database, floor, contents, damage or problem)
         except BaseException:
             if database is not None:
                 database.close()
-            floor.close()
+            if floor is not None:
+                floor.close()
             raise
 
-    def _open_floor(self) -> FloorFile:
+    def _open_floor(self) -> tuple[FloorFile | None, str | None]:
+        """The floor record, or why there is none although there should be."""
         path = self._directory.floor
         try:
-            return FloorFile(path, create=not path.exists() and not self._directory.database.exists())
+            return FloorFile(path, create=not path.exists() and not self._directory.database.exists()), None
         except FileNotFoundError:
-            raise DamagedError(f"{path} is missing: it cannot be told whether the log is complete") from None
+            return None, f"{path} is missing, so that it is not known whether the log is complete"
         except ValueError as error:
-            raise DamagedError(f"{path} is damaged: {error}") from None
+            return None, f"{path} is damaged ({error}), so that it is not known whether the log is complete"
 
-    def _begin(self, database: Database, floor: FloorFile, contents: Contents | None, damage: str | None) -> Recovery:
+    def _begin(
+        self, database: Database, floor: FloorFile | None, contents: Contents | None, damage: str | None
+    ) -> Recovery:
         fresh = contents is None and damage is None
+        bar = floor.value if floor is not None else Floor()
         if contents is None:
-            contents = Contents(LogMeta(), 1, 0, 0, 0, False)
+            contents = Contents(LogMeta(), 1, 0, 0, 0)
         elif damage is None:
-            damage = judge(database, contents, floor.value)
+            damage = judge(database, contents, bar)
         meta = contents.meta
         batch = WriteBatch(raw_mode=True)
         if damage is not None:
             # From here on the note in the database carries the damage, and the floor follows what is there.
-            bar = floor.value
             meta = replace(
                 meta,
                 cuts=max(meta.cuts, bar.cuts) + 1,
@@ -143,15 +152,16 @@ class RocksStorage:
         batch.put(STATE_META_KEY, pack_state_meta(contents.generation, contents.state_zxid), database.state_handle)
         _drop_other_generations(batch, database, contents.generation)
         database.write(batch)
+        database.sync()  # before a new floor record could hide a damage
+        self._floor = floor or FloorFile(self._directory.floor, create=True)
         self._database = database
-        self._floor = floor
         self._meta = meta
         self._end = (contents.last_zxid, contents.chain)
         self._generation = contents.generation
         self._prefix = generation_prefix(contents.generation)
         self._state_zxid = self._durable_state = contents.state_zxid
         self._staging: bytes | None = None
-        self._floor_at = float("-inf")
+        self._floor_at = self._usage_at = float("-inf")
         self._put = database.put
         self._stopped = None
         self._opened = True
@@ -166,7 +176,7 @@ class RocksStorage:
                 self._floor_at = float("-inf")
                 self.sync()
         finally:
-            self._stopped = "the storage is closed"
+            self._stopped = self._stopped or "the storage is closed"
             self._opened = False
             self._put = _refuse_put
             self._database.close()

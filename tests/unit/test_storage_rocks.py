@@ -1,0 +1,447 @@
+"""The storage on RocksDB: the conformance suite, whose directory it takes, and that no damage goes unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from corekit_storage_rocks.database import Database
+from corekit_storage_rocks.records import LOG_END, log_key
+from corekit_storage_rocks.storage import RocksStorage
+
+from corekit.api import Recovery, Storage
+from corekit.errors import EXIT_DAMAGED, EXIT_DATA_DIR, DamagedError, DataDirError, StorageError
+from corekit.testing.storage import StorageSuite, entries_of, log_of
+
+
+class TestRocks(StorageSuite):
+    factory = "corekit_storage_rocks.storage:RocksStorage"
+
+    def make_storage(self, path: Path) -> Storage:
+        return RocksStorage(path)
+
+    def lose_end(self, storage: Storage, path: Path, zxid: int) -> None:
+        database = Database(path / "db", None)
+        database.log.delete_range(log_key(zxid + 1), LOG_END)
+        database.sync()
+        database.close()
+
+    def break_disk(self, storage: Storage) -> None:
+        """The log's file becomes /dev/full: every write to it says that no space is left."""
+        if not os.path.exists("/dev/full"):
+            pytest.skip("there is no /dev/full")
+        full = os.open("/dev/full", os.O_WRONLY)
+        broken = 0
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            try:
+                name = os.readlink(f"/proc/self/fd/{fd}")
+            except FileNotFoundError:
+                continue
+            if name.endswith(".log") and "/db/" in name:
+                os.dup2(full, fd)
+                broken += 1
+        os.close(full)
+        assert broken
+
+
+class TestLogDirectory:
+    """ZooKeeper's dataLogDir."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path
+
+    @pytest.fixture
+    def storage(self, path: Path) -> Iterator[RocksStorage]:
+        storage = RocksStorage(path / "data", log_dir=path / "log")
+        storage.open()
+        yield storage
+        storage.close()
+
+    def test_the_write_ahead_log_is_there(self, storage: RocksStorage, path: Path) -> None:
+        storage.append(1, [b"x" * 1000], 1)
+        storage.sync()
+        assert sum(file.stat().st_size for file in (path / "log/wal").glob("*.log")) > 1000
+        assert not list((path / "data/db").glob("*.log"))
+
+    @pytest.mark.parametrize(
+        ("log_dir", "message"),
+        [
+            (None, "set dataLogDir to it"),
+            ("other", "does not hold the log of"),
+            ("data", "set dataLogDir to it"),
+        ],
+    )
+    def test_data_without_its_log_is_refused(
+        self, storage: RocksStorage, path: Path, log_dir: str | None, message: str
+    ) -> None:
+        storage.append(1, [b"x"], 1)
+        storage.close()
+        other = RocksStorage(path / "data", log_dir=path / log_dir if log_dir else None)
+        with pytest.raises(DataDirError, match=message):
+            other.open()
+        assert storage.open().last_zxid == 1
+
+    def test_what_is_damaged_is_set_aside_in_both(self, storage: RocksStorage, path: Path) -> None:
+        storage.append(1, [b"x"], 1)
+        storage.close()
+        unlink(path, "data/db/CURRENT")
+        with pytest.raises(DamagedError):
+            storage.open()
+        assert storage.open(set_aside=True).damage
+        assert (path / "data/db.damaged-1").exists()
+        assert (path / "log/wal.damaged-1").exists()
+
+    def test_a_log_directory_belongs_to_one(self, storage: RocksStorage, path: Path) -> None:
+        storage.close()
+        with pytest.raises(DataDirError, match="the log directory of another data directory"):
+            RocksStorage(path / "second", log_dir=path / "log").open()
+        with pytest.raises(DataDirError, match="swap dataDir and dataLogDir"):
+            RocksStorage(path / "log").open()
+
+    def test_an_inner_log_cannot_be_moved_out(self, path: Path) -> None:
+        storage = RocksStorage(path / "inner")
+        storage.open()
+        storage.close()
+        with pytest.raises(DataDirError, match="remove dataLogDir"):
+            RocksStorage(path / "inner", log_dir=path / "outer").open()
+
+
+# --------------------------------------------------------------------------------------- whose directory
+def test_the_holder_of_the_lock_is_named(tmp_path: Path) -> None:
+    storage = RocksStorage(tmp_path)
+    storage.open()
+    program = (
+        "import sys, pathlib; from corekit_storage_rocks.storage import RocksStorage\n"
+        "from corekit.errors import DataDirError\n"
+        "try: RocksStorage(pathlib.Path(sys.argv[1])).open()\n"
+        "except DataDirError as error: print(error); sys.exit(error.exit_code)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == EXIT_DATA_DIR
+    assert f"in use by another server (process {os.getpid()})" in result.stdout
+    storage.close()
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["version-2/log.1", "version-2/snapshot.0", "myid"], "Apache ZooKeeper"),
+        (["version-2/snapshot.100000000"], "Apache ZooKeeper"),
+        (["member/wal/0.wal"], "not a corekit data directory .it holds member"),
+        (["notes.txt", "photo.jpg"], "it holds notes.txt and 1 more"),
+    ],
+)
+def test_a_foreign_directory_is_left_alone(tmp_path: Path, files: list[str], message: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"theirs")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataDirError, match=message) as caught:
+        RocksStorage(tmp_path).open()
+    assert "choose a" in str(caught.value), "the way out is not named"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_belongs_beside_the_data_is_not_foreign(tmp_path: Path) -> None:
+    for name in ("myid", "initialize", "zookeeper_server.pid", "zoo.cfg.dynamic.100000000", ".hidden"):
+        (tmp_path / name).write_bytes(b"1")
+    storage = RocksStorage(tmp_path)
+    assert storage.open().fresh
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "has format 2, this corekit reads format 1"),
+        ({"storage": "sqlite"}, "belongs to corekit/sqlite"),
+        ({"product": "other"}, "belongs to other/rocks"),
+        ({"format": None}, "cannot be read"),
+    ],
+)
+def test_another_format_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    storage = RocksStorage(tmp_path)
+    storage.open()
+    storage.close()
+    marker = tmp_path / "corekit.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | change))
+    with pytest.raises(DataDirError, match=message):
+        storage.open()
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataDirError, match="choose another --data-dir"):
+        RocksStorage(tmp_path / "file" / "data").open()
+
+
+# ------------------------------------------------------------------------------------------------ damage
+def flip(file: Path, offset: int, mask: int = 16) -> None:
+    with open(file, "r+b") as stream:
+        stream.seek(offset)
+        byte = stream.read(1)
+        stream.seek(offset)
+        stream.write(bytes([byte[0] ^ mask]))
+
+
+def unlink(folder: Path, pattern: str) -> None:
+    files = list(folder.glob(pattern))
+    assert files
+    for file in files:
+        file.unlink()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory as a killed process left it: 200 batches of three entries in the write-ahead log, all synced."""
+    path = tmp_path_factory.mktemp("killed") / "data"
+    program = (
+        "import os, sys, pathlib; from corekit_storage_rocks.storage import RocksStorage\n"
+        "from corekit.testing.storage import entries_of\n"
+        "storage = RocksStorage(pathlib.Path(sys.argv[1])); storage.open(); storage.save_epochs(1, 1)\n"
+        "for zxid in range(1, 600, 3):\n"
+        "    storage.append(zxid, entries_of(zxid, zxid + 2), zxid + 2); storage.sync()\n"
+        "    if zxid == 301: storage.write_state(300, [(b'/a', b'1')], [])\n"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], timeout=60, check=True)
+    return path
+
+
+@pytest.fixture
+def copy(killed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(killed, tmp_path / "copy"))
+
+
+def wal_of(path: Path) -> Path:
+    return max(path.glob("db/*.log"), key=lambda file: file.stat().st_size)
+
+
+def test_a_killed_process_loses_nothing(copy: Path) -> None:
+    storage = RocksStorage(copy)
+    assert storage.open() == Recovery(1, 1, 300, 600, fresh=False)
+    assert log_of(storage, 0) == list(range(1, 601))
+    storage.close()
+
+
+def open_or_refusal(storage: RocksStorage) -> tuple[Recovery, DamagedError | None]:
+    try:
+        return storage.open(), None
+    except DamagedError as error:
+        return Recovery(), error
+
+
+Damage = Callable[[Path], object]
+
+
+def cut(amount: Callable[[int], int]) -> Damage:
+    return lambda path: os.truncate(wal_of(path), amount(wal_of(path).stat().st_size))
+
+
+def zero_tail(path: Path) -> None:
+    size = wal_of(path).stat().st_size
+    os.truncate(wal_of(path), size - 1000)
+    os.truncate(wal_of(path), size)
+
+
+DAMAGES: dict[str, Damage] = {
+    "bit in the middle": lambda path: flip(wal_of(path), wal_of(path).stat().st_size // 2),
+    "bit at the end": lambda path: flip(wal_of(path), wal_of(path).stat().st_size - 1),
+    "log cut to nothing": cut(lambda size: 0),
+    "log cut by a byte": cut(lambda size: size - 1),
+    "log cut in half": cut(lambda size: size // 2),
+    "zeroes at the end": zero_tail,
+    "log missing": lambda path: wal_of(path).unlink(),
+    "CURRENT missing": lambda path: unlink(path, "db/CURRENT"),
+    "MANIFEST missing": lambda path: unlink(path, "db/MANIFEST*"),
+    "MANIFEST altered": lambda path: flip(next(path.glob("db/MANIFEST*")), 50),
+    "floor missing": lambda path: unlink(path, "floor"),
+    "floor altered": lambda path: (path / "floor").write_bytes(os.urandom(4096)),
+    "database missing": lambda path: shutil.rmtree(path / "db"),
+    "database empty": lambda path: unlink(path, "db/*"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_is_found_and_named(copy: Path, kind: str) -> None:
+    DAMAGES[kind](copy)
+    storage = RocksStorage(copy)
+    recovery, refusal = open_or_refusal(storage)
+    if refusal is not None:
+        assert refusal.exit_code == EXIT_DAMAGED
+        assert str(copy) in str(refusal)
+        assert "restore a backup" in str(refusal), "the way out is not named"
+    else:
+        assert recovery.damage
+        assert log_of(storage, 0) == list(range(1, recovery.last_zxid + 1)), "what is left is a sound prefix"
+        storage.close()
+    # A member of an ensemble goes on all the same, as one that has lost its data and keeps its promises.
+    recovery = storage.open(set_aside=True)
+    assert recovery.damage
+    assert (recovery.accepted_epoch, recovery.current_epoch) == (1, 1), "an epoch that was promised is forgotten"
+    storage.begin_state()
+    storage.commit_state(700)
+    storage.append(701, entries_of(701, 701), 701)
+    storage.clear_damage()
+    storage.close()
+    assert storage.open().damage is None
+    assert log_of(storage, 700) == [701]
+    storage.close()
+
+
+def test_a_torn_tail_that_was_never_synced_is_no_damage(copy: Path) -> None:
+    with open(wal_of(copy), "ab") as stream:
+        stream.write(os.urandom(100))
+    storage = RocksStorage(copy)
+    assert storage.open() == Recovery(1, 1, 300, 600, fresh=False)
+    storage.close()
+
+
+def test_no_single_flipped_bit_of_the_log_is_served(copy: Path, killed: Path) -> None:
+    rng = random.Random(4)
+    name = wal_of(copy).name
+    original = wal_of(killed).read_bytes()
+    for _ in range(60):
+        shutil.rmtree(copy)
+        shutil.copytree(killed, copy)
+        flip(copy / "db" / name, offset := rng.randrange(len(original)), mask := 1 << rng.randrange(8))
+        storage = RocksStorage(copy)
+        try:
+            recovery = storage.open()
+        except DamagedError:
+            continue
+        assert recovery.damage, f"bit {mask} of byte {offset} was not noticed"
+        storage.close()
+
+
+def test_recovery_that_is_killed_can_be_begun_again(copy: Path) -> None:
+    program = (
+        "import os, sys, pathlib; from corekit_storage_rocks.storage import RocksStorage\n"
+        "RocksStorage(pathlib.Path(sys.argv[1])).open(); os._exit(0)"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", program, str(copy)], timeout=60, check=True)
+    storage = RocksStorage(copy)
+    assert storage.open() == Recovery(1, 1, 300, 600, fresh=False)
+    storage.close()
+
+
+@pytest.fixture
+def in_tables(tmp_path: Path) -> Path:
+    """A directory that was closed in good order: log and state are in tables, a few hundred KB each."""
+    path = tmp_path / "data"
+    storage = RocksStorage(path)
+    storage.open()
+    for zxid in range(1, 2001):
+        storage.append(zxid, [b"%08d" % zxid * 20], zxid)
+    storage.write_state(1000, [(b"/n%05d" % n, b"%08d" % n * 20) for n in range(2000)], [])
+    storage.close()
+    return path
+
+
+def test_damaged_tables_are_found_when_they_are_read(in_tables: Path) -> None:
+    """rocksdict's own iterators end silently at a damaged block."""
+    found = []
+    for table in in_tables.glob("db/*.sst"):
+        flip(table, table.stat().st_size // 3)
+        storage = RocksStorage(in_tables)
+        with pytest.raises(DamagedError, match=str(in_tables)):
+            read_everything(storage)
+        found.append(table)
+        storage.close()
+        flip(table, table.stat().st_size // 3)
+    assert len(found) == 2, "one table of the log and one of the state"
+    read_everything(storage)
+    storage.close()
+
+
+def read_everything(storage: RocksStorage) -> None:
+    storage.open()
+    assert sum(1 for _ in storage.read_state()) == 2000
+    assert sum(1 for _ in storage.read_log(0, 1 << 30)) == 2000
+
+
+def test_a_missing_table_is_found(in_tables: Path) -> None:
+    for table in in_tables.glob("db/*.sst"):
+        table.rename(in_tables / "hidden")
+        with pytest.raises(DamagedError, match=str(in_tables)):
+            RocksStorage(in_tables).open()
+        (in_tables / "hidden").rename(table)
+
+
+def test_a_missing_record_breaks_the_chain(in_tables: Path) -> None:
+    database = Database(in_tables / "db", None)
+    database.log.delete(log_key(1500))
+    database.close()
+    with pytest.raises(DamagedError, match="the log record of 0x5dd: the hash chain is broken"):
+        RocksStorage(in_tables).open()
+
+
+def test_a_missing_old_record_is_found_when_it_is_read(in_tables: Path) -> None:
+    database = Database(in_tables / "db", None)
+    database.log.delete(log_key(500))
+    database.close()
+    storage = RocksStorage(in_tables)
+    assert storage.open().damage is None
+    with pytest.raises(DamagedError, match="hash chain"):
+        storage.read_log(100, 1 << 30)
+    storage.close()
+
+
+def test_a_truncation_that_was_lost_is_damage(tmp_path: Path) -> None:
+    """The entries that were cut off would be back: worse than missing ones."""
+    storage = RocksStorage(tmp_path / "data")
+    storage.open()
+    storage.append(1, entries_of(1, 9), 9)
+    storage.close()
+    shutil.copytree(tmp_path / "data/db", tmp_path / "old")
+    storage.open()
+    storage.truncate(5)
+    storage.append(6, [b"new"] * 20, 25)
+    storage.truncate(9)
+    storage.close()
+    shutil.rmtree(tmp_path / "data/db")
+    shutil.copytree(tmp_path / "old", tmp_path / "data/db")
+    recovery = storage.open()
+    assert recovery.damage is not None
+    assert "truncation" in recovery.damage
+    storage.close()
+
+
+def test_a_closed_directory_comes_back_whole_after_its_first_failure(tmp_path: Path) -> None:
+    """After a failure the process ends; what had been synced is there in the next one."""
+    storage = RocksStorage(tmp_path / "data")
+    storage.open()
+    storage.append(1, entries_of(1, 9), 9)
+    storage.sync()
+    TestRocks().break_disk(storage)
+    storage.append(10, entries_of(10, 10), 10)
+    with pytest.raises(StorageError, match=r"syncing .* failed"):
+        storage.sync()
+    storage.close()
+    assert storage.open() == Recovery(0, 0, 0, 9, fresh=False)
+    storage.close()
+
+
+def test_usage(tmp_path: Path) -> None:
+    storage = RocksStorage(tmp_path / "data")
+    storage.open()
+    assert storage.usage().free_bytes > 0
+    storage.append(1, [b"x" * 100_000], 1)
+    storage.write_state(1, [(b"/a", b"x" * 50_000)], [])
+    storage.close()
+    storage.open()
+    usage = storage.usage()
+    assert usage.log_bytes > 100_000
+    assert usage.state_bytes > 50_000
+    storage.close()
