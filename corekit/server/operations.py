@@ -71,7 +71,7 @@ class Operations:
         self.where: list[str] = []
         view.monitor_lines = self.metrics.monitor
         view.shed = self._shed
-        view.initial_text = _readable(loaded.config_file)
+        view.initial_text = readable_configuration(loaded.config_file)
 
     def _shed(self, percentage: int) -> int:
         connections = [connection for connection in self._kernel.replica.connections if connection.ready]
@@ -136,7 +136,7 @@ def name_of_setting(port: str) -> str:
     return "admin.serverPort" if port == "admin" else "metricsProvider.httpPort"
 
 
-def _readable(config_file: str | None) -> str | None:
+def readable_configuration(config_file: str | None) -> str | None:
     """The text of a configuration file, secrets hidden."""
     if config_file is None:
         return None
