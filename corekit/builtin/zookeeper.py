@@ -145,6 +145,8 @@ class ZooKeeperSession:
         """What to send."""
         connection = self._connection
         connection.queued = False
+        if connection.closing is not None and self.closing is None:  # decided after it had been woken for an event
+            self.closing = connection.closing
         out: list[bytes] = connection.out
         if out:
             connection.out = []
