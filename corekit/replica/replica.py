@@ -11,24 +11,20 @@ Rules
 - Events stand in `out` before any reply that shows the change.
 - Every queue has a bound in `limits.py`; above it the shell stops reading (`overloaded`), it does not drop.
 
-Not here: validation (`prepare.py`), reads (`reads.py`), sessions' handshake (`attach.py`), the stored state
-(`image.py`).
+Not here: requests as they come in (`intake.py`), validation (`prepare.py`), reads (`reads.py`), sessions' handshake
+(`attach.py`), the stored state (`image.py`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from struct import Struct
 
-from corekit import errors
 from corekit.api import AuthScheme, Consensus, EnsembleConsensus, Observer, Peer
 from corekit.codec import ops
-from corekit.codec.jute import Reader
 from corekit.codec.snapshot import ImageReader
 from corekit.codec.txns import decode
-from corekit.errors import ProtocolError
-from corekit.limits import BATCH_ENTRIES_MAX, CLIENT_HELD_MAX, PENDING_VIEW_MAX, STATE_STEP_NODES
+from corekit.limits import BATCH_ENTRIES_MAX, PENDING_VIEW_MAX, STATE_STEP_NODES
 from corekit.model import stat
 from corekit.model.digest import MASK
 from corekit.model.quota import Quotas
@@ -39,25 +35,21 @@ from corekit.replica.apply import changes_of
 from corekit.replica.connection import Connection
 from corekit.replica.events import Applier
 from corekit.replica.image import StateImage
+from corekit.replica.intake import Intake
 from corekit.replica.options import ReplicaOptions
-from corekit.replica.prepare import Malformed, Preparer, Request
+from corekit.replica.prepare import Preparer, Request
 from corekit.replica.reads import Reads
 from corekit.replica.remote import Remote, error_entry
 from corekit.replica.stats import Stats
 
-_frame_head = Struct(">iii").unpack_from
-_int_at = Struct(">i").unpack_from
-_reply_head = Struct(">iiqi").pack
-_pack_int = Struct(">i").pack
-
-_PING_XID = -2
+_DIGEST_EVERY = 127  # a digest is kept where the zxid has none of these bits
 
 # One proposed transaction that waits for its commit: zxid, connection that asked (or None), complete reply frame,
 # changes, session operation, session id, timeout of a new session, entry, and the turn's time in us.
 _Pending = tuple[int, Connection | None, bytes, Sequence[Change], int, int, int, bytes, int]
 
 
-class Replica:
+class Replica(Intake):
     """One server's state and the requests in flight.
 
     Args:
@@ -73,6 +65,7 @@ class Replica:
         now_ms, wall_ms: monotonic and wall clock of this turn.
         now_us: the monotonic clock as fine as the shell knows it; only for latencies.
         refuse_writes: why writes are refused (disk space), or None.
+        digests: (zxid, digest of the tree) every 128 transactions, for the four-letter word `hash`.
     """
 
     def __init__(
@@ -104,6 +97,7 @@ class Replica:
         self.reads = Reads(self.tree, self.watches, schemes, skip_acl=options.skip_acl)
         self.remote = Remote(self, server_id)
         self.stats = Stats()
+        self.digests: deque[tuple[int, int]] = deque(maxlen=1024)
         self.connections: set[Connection] = set()
         self.serving = False
         self.leading = False
@@ -113,7 +107,7 @@ class Replica:
         self.wall_ms = 0
         self.now_us = 0
         self._consensus: Consensus | None = None
-        self._next_zxid = 1
+        self.next_zxid = 1
         self._batch_zxid = 0
         self._batch: list[bytes] = []
         self._pending: deque[_Pending] = deque()
@@ -142,7 +136,7 @@ class Replica:
         self.mode = mode
         self.leading = mode in ("standalone", "leader")
         self.serving = True
-        self._next_zxid = next_zxid
+        self.next_zxid = next_zxid
         self.sessions.restart(self.now_ms)
 
     def suspend(self, why: str) -> None:
@@ -168,7 +162,7 @@ class Replica:
             self.stats.proposed += len(batch)
             assert self._consensus is not None
             self._proposing = True
-            self._consensus.propose(self._batch_zxid, batch, self._next_zxid - 1)
+            self._consensus.propose(self._batch_zxid, batch, self.next_zxid - 1)
             self._proposing = False
 
     def logged(self, first_zxid: int, entries: Sequence[bytes]) -> None:
@@ -193,201 +187,42 @@ class Replica:
     def renumber(self, next_zxid: int) -> None:
         """Continue with another zxid (a new epoch). Only between turns."""
         assert not self._batch
-        assert next_zxid >= self._next_zxid
-        self._next_zxid = next_zxid
+        assert next_zxid >= self.next_zxid
+        self.next_zxid = next_zxid
 
     @property
     def outstanding(self) -> int:
         """Transactions proposed and not yet committed."""
         return len(self._pending)
 
-    def overloaded(self, connection: Connection) -> bool:
-        """Whether reading from this connection should wait (`globalOutstandingLimit`)."""
-        return (
-            len(self._pending) >= self.options.global_outstanding_limit and connection.submitted != connection.done
-        ) or len(connection.held) >= CLIENT_HELD_MAX
-
-    # ---------------------------------------------------------------------------------------- requests
-    def feed(self, connection: Connection, data: bytes) -> int:
-        """Handle the complete request frames at the start of `data`.
-
-        Returns:
-            How many bytes were used; fewer than complete frames when the connection is closing.
-
-        Raises:
-            ProtocolError: a frame that no client sends; the connection must be closed.
-        """
-        pos, end = 0, len(data)
-        out = connection.out
-        nodes = self.tree.nodes
-        acl_keys = self.tree.acl_keys
-        zxid = self.tree.zxid
-        limit = self.options.jute_max_buffer
-        frames = 0
-        while end - pos >= 12:
-            size, xid, op = _frame_head(data, pos)
-            after = pos + 4 + size
-            if after > end:
-                break
-            if size < 8:
-                raise ProtocolError(f"request of {size} bytes is shorter than its header")
-            if size > limit:
-                raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
-            frames += 1
-            if op == 4 or op == 3:  # getData, exists: the shortest way when nothing is special
-                stop = after - 1
-                path = data[pos + 16 : stop]
-                if (
-                    connection.submitted == connection.done
-                    and path in nodes
-                    and path not in acl_keys
-                    and _int_at(data, pos + 12)[0] == len(path)
-                    and connection.ready
-                ):
-                    record = nodes[path]
-                    if data[stop]:
-                        self.watches.data.add(path, connection, 1)
-                    if op == 4:
-                        out.append(_reply_head(16 + len(record), xid, zxid, 0))
-                        out.append(record)
-                    else:
-                        out.append(_reply_head(84, xid, zxid, 0))
-                        out.append(record[-68:])
-                    pos = after
-                    continue
-            if not connection.ready:
-                break
-            self._request(connection, xid, op, data[pos + 12 : after])
-            pos = after
-        if pos == 0 and end >= 4:
-            size = _int_at(data, 0)[0]
-            if size < 0 or size > limit:
-                raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
-        if frames:
-            self._heard(connection, frames, xid, op)
-        return pos
-
-    def _heard(self, connection: Connection, frames: int, xid: int, op: int) -> None:
-        session = connection.session
-        if session is not None:
-            session.heard_ms = self.now_ms
-        connection.received += frames
-        if xid >= 0:  # pings and the like are not what a client last asked for
-            connection.last_xid = xid
-        connection.last_op = op
-        connection.last_zxid = self.tree.zxid
-        connection.last_response_ms = self.now_ms
-        self.stats.received += frames
-
-    def _request(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
-        if op in _WRITES:
-            self._write(connection, xid, op, body)
-        elif op == ops.SYNC and self.remote.consensus is not None:
-            self.remote.forward(connection, xid, op, body)
-        elif op in self.reads.operations:
-            if connection.submitted == connection.done:
-                self._read(connection, xid, op, body)
-            else:
-                connection.held.append((connection.submitted, xid, op, body))
-        elif op == ops.AUTH:
-            self._authenticate(connection, xid, body)
-        elif op == ops.SASL:
-            # Without SASL a token is answered by none, and the client goes on unauthenticated (`processSasl`).
-            connection.out.append(_reply_head(20, xid, 0, 0) + b"\xff\xff\xff\xff")
-        else:
-            # Unknown, or not for clients (createSession, a lone check, deleteContainer): answered in order, then
-            # closed.
-            connection.ready = False
-            self._refuse(connection, xid, errors.UNIMPLEMENTED)
-
-    def _read(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
-        code, reply = self.reads.answer(connection, op, body)
-        if op == ops.PING:
-            xid = _PING_XID
-        connection.out.append(_reply_head(16 + len(reply), xid, self.tree.zxid, code) + reply)
-
-    def release(self, connection: Connection) -> None:
-        """Answer held requests that no longer wait for a write."""
-        held, done = connection.held, connection.done
-        while held and held[0][0] <= done:
-            _, xid, op, body = held.popleft()
-            if op != ops.ERROR:
-                self._read(connection, xid, op, body)
-                continue
-            (code,) = _int_at(body, 0)
-            if code == errors.UNIMPLEMENTED:
-                connection.out.append(_reply_head(16, xid, -1, code))
-                connection.close("unknown operation")
-            else:
-                connection.out.append(_reply_head(16, xid, self.tree.zxid, code))
-
-    def _refuse(self, connection: Connection, xid: int, code: int) -> None:
-        """Answer a request that takes no zxid with an error, after the connection's pending writes."""
-        connection.held.append((connection.submitted, xid, ops.ERROR, _pack_int(code)))
-        self.release(connection)
-
-    def _authenticate(self, connection: Connection, xid: int, body: bytes) -> None:
-        reader = Reader(body)
-        reader.int()
-        name, data = reader.string() or b"", reader.buffer() or b""
-        scheme = self.schemes.get(name.decode("utf-8", "replace"))
-        proved = scheme.authenticate(data, connection.peer) if scheme is not None else None
-        if proved:
-            connection.identities += [identity for identity in proved if identity not in connection.identities]
-            connection.out.append(_reply_head(16, xid, 0, 0))
-        else:
-            self.stats.auth_failed += 1
-            connection.out.append(_reply_head(16, xid, 0, errors.AUTH_FAILED))
-            connection.close("authentication failed")
-
     # ------------------------------------------------------------------------------------------ writes
-    def _write(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
-        if self.refuse_writes is not None and op != ops.CLOSE_SESSION:
-            self._refuse(connection, xid, errors.NOT_READ_ONLY)
-            return
-        if op == ops.CLOSE_SESSION:
-            connection.ready = False
-        if not self.leading:
-            self.remote.forward(connection, xid, op, body)
-            return
-        request = Request(connection.session_id, xid, op, body, connection.identities)
-        zxid = self._next_zxid
-        try:
-            entry, changes, reply, code, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
-        except Malformed:
-            self._refuse(connection, xid, errors.MARSHALLING_ERROR)
-            return
-        frame = _reply_head(16 + len(reply), xid, zxid, code) + reply
-        connection.submitted += 1
-        self._propose(zxid, connection, frame, changes, session_op, connection.session_id, 0, entry)
-
     def propose_request(self, request: Request, timeout_ms: int = 0) -> None:
         """Propose a request that no connection of this server waits for.
 
         Raises:
             Malformed: see `Preparer.prepare`.
         """
-        zxid = self._next_zxid
+        zxid = self.next_zxid
         entry, changes, _, _, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
-        self._propose(zxid, None, b"", changes, session_op, request.session, timeout_ms, entry)
+        self.propose(zxid, None, b"", changes, session_op, request.session, timeout_ms, entry)
 
     def propose_error(self, session_id: int, cxid: int, code: int) -> None:
         """Propose the refusal of a learner's request."""
-        zxid = self._next_zxid
-        self._propose(zxid, None, b"", (), 0, session_id, 0, error_entry(session_id, cxid, zxid, self.wall_ms, code))
+        zxid = self.next_zxid
+        self.propose(zxid, None, b"", (), 0, session_id, 0, error_entry(session_id, cxid, zxid, self.wall_ms, code))
 
     def open_session(self, connection: Connection, session_id: int, timeout_ms: int, frame: bytes) -> None:
         """Propose a new session; `frame` (the ConnectResponse) is sent once it is committed."""
         if not self.leading:
             self.remote.open_session(connection, session_id, timeout_ms, frame)
             return
-        zxid = self._next_zxid
+        zxid = self.next_zxid
         request = Request(session_id, 0, ops.CREATE_SESSION, timeout_ms.to_bytes(4, "big"), ())
         entry, changes, _, _, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
         connection.submitted += 1
-        self._propose(zxid, connection, frame, changes, session_op, session_id, timeout_ms, entry)
+        self.propose(zxid, connection, frame, changes, session_op, session_id, timeout_ms, entry)
 
-    def _propose(
+    def propose(
         self,
         zxid: int,
         connection: Connection | None,
@@ -398,7 +233,7 @@ class Replica:
         timeout_ms: int,
         entry: bytes,
     ) -> None:
-        self._next_zxid = zxid + 1
+        self.next_zxid = zxid + 1
         batch = self._batch
         if not batch:
             self._batch_zxid = zxid
@@ -423,8 +258,11 @@ class Replica:
             self.applier.apply(change, txn.zxid)
         self.tree.drop_pending()
         self.tree.zxid = txn.zxid
-        if txn.digest is not None and self.tree.digest_on and txn.digest != self.tree.digest:
-            self.stats.digest_mismatches += 1
+        if self.tree.digest_on:
+            if txn.digest is not None and txn.digest != self.tree.digest:
+                self.stats.digest_mismatches += 1
+            if not txn.zxid & _DIGEST_EVERY:
+                self.digests.append((txn.zxid, self.tree.digest))
         if txn.type == ops.CREATE_SESSION:
             self._session_changed(txn.type, txn.session, txn.timeout_ms, None)
         if self.serving:
@@ -455,6 +293,8 @@ class Replica:
                 else:
                     apply(change, zxid)
             tree.zxid = zxid
+            if tree.digest_on and not zxid & _DIGEST_EVERY:
+                self.digests.append((zxid, tree.digest))
             if session_op:
                 self._session_changed(session_op, session, timeout, connection)
             if self._on_committed:
@@ -586,22 +426,6 @@ class Replica:
     def state_due(self) -> bool:
         """Whether enough has changed that the stored state should be brought up to date now."""
         return self.image.pending() >= STATE_STEP_NODES
-
-
-_WRITES = frozenset(
-    (
-        ops.CREATE,
-        ops.CREATE2,
-        ops.CREATE_CONTAINER,
-        ops.CREATE_TTL,
-        ops.DELETE,
-        ops.SET_DATA,
-        ops.SET_ACL,
-        ops.MULTI,
-        ops.RECONFIG,
-        ops.CLOSE_SESSION,
-    )
-)
 
 
 def _overridden(observers: Sequence[Observer], name: str) -> list[Callable[..., None]]:

@@ -13,6 +13,7 @@ from corekit.config import Settings
 from corekit.config.members import ServerSpec, bracket
 from corekit.model import paths
 from corekit.model.acl import OPEN_KEY, allows
+from corekit.model.digest import VERSION as DIGEST_VERSION
 from corekit.replica.connection import Connection
 from corekit.server.admin_commands import Ensemble, Health, Member
 from corekit.server.environment import environment, system_properties
@@ -208,7 +209,7 @@ class View:
 
     def digests(self) -> Iterable[tuple[int, int, int]]:
         """Digests of the tree as kept."""
-        return ()
+        return [(zxid, digest, DIGEST_VERSION) for zxid, digest in self._replica.digests]
 
     def reset_statistics(self) -> None:
         """Count anew."""

@@ -1,0 +1,252 @@
+"""Requests as they come in: frames decoded, dispatched, held back or answered. One half of `Replica`, the other is
+the order of transactions (`replica.py`).
+
+The hot path is `feed`: getData and exists without surprises are answered in the loop itself, from the same records as
+by `reads.py`. A write is prepared at once; a read of a connection with writes in flight is held until they are
+answered.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from struct import Struct
+
+from corekit import errors
+from corekit.api import AuthScheme
+from corekit.codec import ops
+from corekit.codec.jute import Reader
+from corekit.errors import ProtocolError
+from corekit.limits import CLIENT_HELD_MAX
+from corekit.model.tree import Change, Tree
+from corekit.model.watches import Watches
+from corekit.replica.connection import Connection
+from corekit.replica.options import ReplicaOptions
+from corekit.replica.prepare import Malformed, Preparer, Request
+from corekit.replica.reads import Reads
+from corekit.replica.remote import Remote
+from corekit.replica.stats import Stats
+
+_frame_head = Struct(">iii").unpack_from
+_int_at = Struct(">i").unpack_from
+_reply_head = Struct(">iiqi").pack
+_pack_int = Struct(">i").pack
+
+_PING_XID = -2
+
+_WRITES = frozenset(
+    (
+        ops.CREATE,
+        ops.CREATE2,
+        ops.CREATE_CONTAINER,
+        ops.CREATE_TTL,
+        ops.DELETE,
+        ops.SET_DATA,
+        ops.SET_ACL,
+        ops.MULTI,
+        ops.RECONFIG,
+        ops.CLOSE_SESSION,
+    )
+)
+
+
+class Intake(ABC):
+    """The requests of clients; `Replica` provides what they need.
+
+    Attributes:
+        leading: transactions are prepared here; otherwise writes go to the leader.
+        refuse_writes: why writes are refused (disk space), or None.
+        next_zxid: of the transaction prepared next.
+    """
+
+    options: ReplicaOptions
+    schemes: Mapping[str, AuthScheme]
+    tree: Tree
+    watches: Watches[Connection]
+    preparer: Preparer
+    reads: Reads
+    remote: Remote
+    stats: Stats
+    leading: bool
+    refuse_writes: str | None
+    now_ms: int
+    wall_ms: int
+    next_zxid: int
+
+    @property
+    @abstractmethod
+    def outstanding(self) -> int:
+        """Transactions proposed and not yet committed."""
+
+    @abstractmethod
+    def propose(
+        self,
+        zxid: int,
+        connection: Connection | None,
+        frame: bytes,
+        changes: Sequence[Change],
+        session_op: int,
+        session: int,
+        timeout_ms: int,
+        entry: bytes,
+    ) -> None:
+        """Put a prepared transaction into the batch of this turn; `frame` is its client's answer."""
+
+    def overloaded(self, connection: Connection) -> bool:
+        """Whether reading from this connection should wait (`globalOutstandingLimit`)."""
+        return (
+            self.outstanding >= self.options.global_outstanding_limit and connection.submitted != connection.done
+        ) or len(connection.held) >= CLIENT_HELD_MAX
+
+    # ---------------------------------------------------------------------------------------- requests
+    def feed(self, connection: Connection, data: bytes) -> int:
+        """Handle the complete request frames at the start of `data`.
+
+        Returns:
+            How many bytes were used; fewer than complete frames when the connection is closing.
+
+        Raises:
+            ProtocolError: a frame that no client sends; the connection must be closed.
+        """
+        pos, end = 0, len(data)
+        out = connection.out
+        nodes = self.tree.nodes
+        acl_keys = self.tree.acl_keys
+        zxid = self.tree.zxid
+        limit = self.options.jute_max_buffer
+        frames = 0
+        while end - pos >= 12:
+            size, xid, op = _frame_head(data, pos)
+            after = pos + 4 + size
+            if after > end:
+                break
+            if size < 8:
+                raise ProtocolError(f"request of {size} bytes is shorter than its header")
+            if size > limit:
+                raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
+            frames += 1
+            if op == 4 or op == 3:  # getData, exists: the shortest way when nothing is special
+                stop = after - 1
+                path = data[pos + 16 : stop]
+                if (
+                    connection.submitted == connection.done
+                    and path in nodes
+                    and path not in acl_keys
+                    and _int_at(data, pos + 12)[0] == len(path)
+                    and connection.ready
+                ):
+                    record = nodes[path]
+                    if data[stop]:
+                        self.watches.data.add(path, connection, 1)
+                    if op == 4:
+                        out.append(_reply_head(16 + len(record), xid, zxid, 0))
+                        out.append(record)
+                    else:
+                        out.append(_reply_head(84, xid, zxid, 0))
+                        out.append(record[-68:])
+                    pos = after
+                    continue
+            if not connection.ready:
+                break
+            self._request(connection, xid, op, data[pos + 12 : after])
+            pos = after
+        if pos == 0 and end >= 4:
+            size = _int_at(data, 0)[0]
+            if size < 0 or size > limit:
+                raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
+        if frames:
+            self._heard(connection, frames, xid, op)
+        return pos
+
+    def _heard(self, connection: Connection, frames: int, xid: int, op: int) -> None:
+        session = connection.session
+        if session is not None:
+            session.heard_ms = self.now_ms
+        connection.received += frames
+        if xid >= 0:  # pings and the like are not what a client last asked for
+            connection.last_xid = xid
+        connection.last_op = op
+        connection.last_zxid = self.tree.zxid
+        connection.last_response_ms = self.now_ms
+        self.stats.received += frames
+
+    def _request(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        if op in _WRITES:
+            self._write(connection, xid, op, body)
+        elif op == ops.SYNC and self.remote.consensus is not None:
+            self.remote.forward(connection, xid, op, body)
+        elif op in self.reads.operations:
+            if connection.submitted == connection.done:
+                self._read(connection, xid, op, body)
+            else:
+                connection.held.append((connection.submitted, xid, op, body))
+        elif op == ops.AUTH:
+            self._authenticate(connection, xid, body)
+        elif op == ops.SASL:
+            # Without SASL a token is answered by none, and the client goes on unauthenticated (`processSasl`).
+            connection.out.append(_reply_head(20, xid, 0, 0) + b"\xff\xff\xff\xff")
+        else:
+            # Unknown, or not for clients (createSession, a lone check, deleteContainer): answered in order, then
+            # closed.
+            connection.ready = False
+            self._refuse(connection, xid, errors.UNIMPLEMENTED)
+
+    def _read(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        code, reply = self.reads.answer(connection, op, body)
+        if op == ops.PING:
+            xid = _PING_XID
+        connection.out.append(_reply_head(16 + len(reply), xid, self.tree.zxid, code) + reply)
+
+    def release(self, connection: Connection) -> None:
+        """Answer held requests that no longer wait for a write."""
+        held, done = connection.held, connection.done
+        while held and held[0][0] <= done:
+            _, xid, op, body = held.popleft()
+            if op != ops.ERROR:
+                self._read(connection, xid, op, body)
+                continue
+            (code,) = _int_at(body, 0)
+            if code == errors.UNIMPLEMENTED:
+                connection.out.append(_reply_head(16, xid, -1, code))
+                connection.close("unknown operation")
+            else:
+                connection.out.append(_reply_head(16, xid, self.tree.zxid, code))
+
+    def _refuse(self, connection: Connection, xid: int, code: int) -> None:
+        """Answer a request that takes no zxid with an error, after the connection's pending writes."""
+        connection.held.append((connection.submitted, xid, ops.ERROR, _pack_int(code)))
+        self.release(connection)
+
+    def _authenticate(self, connection: Connection, xid: int, body: bytes) -> None:
+        reader = Reader(body)
+        reader.int()
+        name, data = reader.string() or b"", reader.buffer() or b""
+        scheme = self.schemes.get(name.decode("utf-8", "replace"))
+        proved = scheme.authenticate(data, connection.peer) if scheme is not None else None
+        if proved:
+            connection.identities += [identity for identity in proved if identity not in connection.identities]
+            connection.out.append(_reply_head(16, xid, 0, 0))
+        else:
+            self.stats.auth_failed += 1
+            connection.out.append(_reply_head(16, xid, 0, errors.AUTH_FAILED))
+            connection.close("authentication failed")
+
+    def _write(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        if self.refuse_writes is not None and op != ops.CLOSE_SESSION:
+            self._refuse(connection, xid, errors.NOT_READ_ONLY)
+            return
+        if op == ops.CLOSE_SESSION:
+            connection.ready = False
+        if not self.leading:
+            self.remote.forward(connection, xid, op, body)
+            return
+        request = Request(connection.session_id, xid, op, body, connection.identities)
+        zxid = self.next_zxid
+        try:
+            entry, changes, reply, code, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
+        except Malformed:
+            self._refuse(connection, xid, errors.MARSHALLING_ERROR)
+            return
+        frame = _reply_head(16 + len(reply), xid, zxid, code) + reply
+        connection.submitted += 1
+        self.propose(zxid, connection, frame, changes, session_op, connection.session_id, 0, entry)
