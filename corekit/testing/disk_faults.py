@@ -1,4 +1,4 @@
-"""A disk that is slow or fails, for a child process: a small C library for LD_PRELOAD, and its control file.
+"""A disk that is slow, fails or loses power, for a child process: a small C library for LD_PRELOAD, and its control.
 
 Every `write`, `pwrite`, `fsync`, `fdatasync` and `sync_file_range` of the child on a file below one folder first reads
 the control file, and sleeps or fails as it says. Other files are left alone, so that the child can still log.
@@ -7,6 +7,10 @@ the control file, and sleeps or fails as it says. Other files are left alone, so
     faults = DiskFaults(library, tmp_path / "faults", below=data_dir)
     child = subprocess.Popen(command, env=faults.environment())
     faults.set(fsync_errno=errno.EIO)
+
+A power cut: after the child was killed, `cut_power` takes from every file what it had not synced, all of it. A kill
+alone never finds a missing fsync, because the kernel still writes what it was given. Names of files count as durable
+at once.
 
 Linux only. Works with statically linked RocksDB, as it calls the C library for input and output.
 """
@@ -27,9 +31,12 @@ _SOURCE = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { SMALL = 4096 };
 
 struct plan { int fsync_delay_ms, fsync_errno, write_errno, short_write; };
 
@@ -65,15 +72,43 @@ static struct plan plan_for(int fd) {
     return plan;
 }
 
+/* One line a sync, "inode size"; of a small file, which may be written in place, also a copy of its content. */
+static void note(const char *journal, struct stat *stat, const char *content) {
+    char line[64], name[4096], temporary[4096 + 8];
+    int saved = errno, fd, size;
+    if (content) {
+        snprintf(name, sizeof name, "%s.%lu", journal, (unsigned long)stat->st_ino);
+        snprintf(temporary, sizeof temporary, "%s.tmp%d", name, (int)gettid());
+        if ((fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) >= 0) {
+            if (real_write(fd, content, stat->st_size) == stat->st_size) rename(temporary, name);
+            close(fd);
+        }
+    }
+    if ((fd = open(journal, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) >= 0) {
+        size = snprintf(line, sizeof line, "%lu %ld\n", (unsigned long)stat->st_ino, (long)stat->st_size);
+        if (real_write(fd, line, size) != size) abort();
+        close(fd);
+    }
+    errno = saved;
+}
+
 static int synced(int fd, const char *name) {
     struct plan plan = plan_for(fd);
-    int (*real)(int) = dlsym(RTLD_NEXT, name);
+    int (*real)(int) = dlsym(RTLD_NEXT, name), result;
+    const char *journal = getenv("DISK_FAULTS_JOURNAL");
+    struct stat stat;
+    char content[SMALL];
+    int known = journal && concerned(fd) && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
+    int small = known && stat.st_size <= SMALL && pread(fd, content, SMALL, 0) == stat.st_size;
     if (plan.fsync_delay_ms) {
         struct timespec wait = {plan.fsync_delay_ms / 1000, plan.fsync_delay_ms % 1000 * 1000000L};
         nanosleep(&wait, NULL);
     }
     if (plan.fsync_errno) { errno = plan.fsync_errno; return -1; }
-    return real(fd);
+    result = real(fd);
+    if (!real_write) real_write = dlsym(RTLD_NEXT, "write");
+    if (result == 0 && known) note(journal, &stat, small ? content : NULL);
+    return result;
 }
 
 int fsync(int fd) { return synced(fd, "fsync"); }
@@ -116,6 +151,8 @@ class DiskFaults:
         self._library = library
         self._control = control
         self._below = below
+        self._kept: dict[int, bytes] = {}
+        self._journal = control.with_suffix(".synced")
         self.set()
 
     def set(
@@ -133,4 +170,37 @@ class DiskFaults:
             "LD_PRELOAD": str(self._library),
             "DISK_FAULTS_CONTROL": str(self._control),
             "DISK_FAULTS_BELOW": str(self._below.resolve()),
+            "DISK_FAULTS_JOURNAL": str(self._journal),
         }
+
+    def start_journal(self) -> None:
+        """What is on the disk now counts as synced. While no child runs."""
+        for old in self._journal.parent.glob(self._journal.name + "*"):
+            old.unlink()
+        self._kept = {file.stat().st_ino: file.read_bytes() for file in self._files()}
+
+    def cut_power(self) -> int:
+        """Take away what was not synced since `start_journal`. The child must be dead. Returns the bytes lost."""
+        sizes: dict[int, int] = {}
+        for line in self._journal.read_text().splitlines() if self._journal.exists() else []:
+            inode, size = map(int, line.split())
+            sizes[inode] = size
+        lost = 0
+        for file in self._files():
+            inode, size = file.stat().st_ino, file.stat().st_size
+            copy = self._journal.with_name(f"{self._journal.name}.{inode}")
+            if inode not in sizes:
+                durable = self._kept.get(inode, b"")
+                if file.read_bytes() != durable:
+                    lost += max(0, size - len(durable))
+                    file.write_bytes(durable)
+            elif copy.exists() and copy.stat().st_size == sizes[inode]:
+                lost += size - sizes[inode]
+                file.write_bytes(copy.read_bytes())
+            elif size > sizes[inode]:
+                lost += size - sizes[inode]
+                os.truncate(file, sizes[inode])
+        return lost
+
+    def _files(self) -> list[Path]:
+        return [file for file in self._below.rglob("*") if file.is_file()]

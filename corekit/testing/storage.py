@@ -47,6 +47,7 @@ _KILL_SECONDS = 0.15
 
 
 def entries_of(first_zxid: int, last_zxid: int) -> list[bytes]:
+    """The entries that belong to these zxids."""
     return [entry_for(zxid) for zxid in range(first_zxid, last_zxid + 1)]
 
 

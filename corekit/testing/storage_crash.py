@@ -53,7 +53,7 @@ class CrashTest:
         while READY not in self.output:
             if not self._receive(child, deadline - time.monotonic()):
                 child.kill()
-                child.wait()
+                self.finish(child)
                 raise AssertionError(f"the child did not start: {self.output}")
         return child
 

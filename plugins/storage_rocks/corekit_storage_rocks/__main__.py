@@ -35,23 +35,24 @@ def main(arguments: list[str]) -> int:
             report, aside = salvage(
                 options.data_dir, options.log_dir, at_least=options.at_least, accept_loss=options.accept_loss
             )
-            print(f"the original is now {aside}")
+            sys.stdout.write(f"the original is now {aside}\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    _print(report)
+    sys.stdout.write(_text(report))
     return EXIT_OK if report.problem is None else EXIT_DAMAGED
 
 
-def _print(report: Report) -> None:
-    entries = (
-        f"{report.entries} entries, {report.first_zxid:#x} to {report.last_zxid:#x}" if report.entries else "empty"
+def _text(report: Report) -> str:
+    span = f", {report.first_zxid:#x} to {report.last_zxid:#x}" if report.entries else ""
+    lines = (
+        f"log:     {report.entries} entries{span}",
+        f"state:   {report.pairs} pairs as of {report.state_zxid:#x}",
+        f"epochs:  accepted {report.accepted}, current {report.current}",
+        f"durable: {'unknown' if report.floor is None else f'up to {report.floor.zxid:#x}'}",
+        f"problem: {report.problem or 'none'}",
     )
-    print(f"log:     {entries}")
-    print(f"state:   {report.pairs} pairs as of {report.state_zxid:#x}")
-    print(f"epochs:  accepted {report.accepted}, current {report.current}")
-    print(f"durable: {'unknown' if report.floor is None else f'up to {report.floor.zxid:#x}'}")
-    print(f"problem: {report.problem or 'none'}")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

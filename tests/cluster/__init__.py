@@ -1,0 +1,1 @@
+"""Ensembles of real processes under faults."""
