@@ -49,18 +49,20 @@ creates = st.builds(
     acls,
     st.sampled_from([0, 0, 1, 2, 3]),
 )
-ttls = st.builds(lambda path, ttl: (ops.CREATE_TTL, CreateTTLRequest(path, b"t", OPEN, 5, ttl).encode()), paths,
-st.just(60_000)) sets = st.builds(lambda path, d, v: (ops.SET_DATA, SetDataRequest(path, d, v).encode()), paths, data,
-versions) deletes = st.builds(lambda path, v: (ops.DELETE, DeleteRequest(path, v).encode()), paths, versions) set_acls
-= st.builds(lambda path, acl, v: (ops.SET_ACL, SetACLRequest(path, acl, v).encode()), paths, acls, versions) single =
-st.one_of(creates, creates, ttls, sets, deletes) multis = st.lists(single, max_size=4).map(
+ttls = st.builds(lambda path: (ops.CREATE_TTL, CreateTTLRequest(path, b"t", OPEN, 5, 60_000).encode()), paths)
+sets = st.builds(lambda path, d, v: (ops.SET_DATA, SetDataRequest(path, d, v).encode()), paths, data, versions)
+deletes = st.builds(lambda path, v: (ops.DELETE, DeleteRequest(path, v).encode()), paths, versions)
+set_acls = st.builds(lambda path, acl, v: (ops.SET_ACL, SetACLRequest(path, acl, v).encode()), paths, acls, versions)
+single = st.one_of(creates, creates, ttls, sets, deletes)
+multis = st.lists(single, max_size=4).map(
     lambda parts: (
         ops.MULTI,
         b"".join(MultiHeader(op, False, -1).encode() + body for op, body in parts) + MultiHeader(-1, True, -1).encode(),
     )
 )
-steps = st.one_of(single, single, set_acls, multis, st.sampled_from([("sync", b""), ("reconnect", b""), ("store",
-b"")]))
+steps = st.one_of(
+    single, single, set_acls, multis, st.sampled_from([("sync", b""), ("reconnect", b""), ("store", b"")])
+)
 
 
 def contents(tree: Tree) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def test_leader_learner_storage_and_snapshot_agree(script: list[tuple[Any, bytes
 def test_replaying_over_a_state_that_is_ahead_changes_nothing_in_the_end(
     script: list[tuple[int, bytes]], draw: st.DataObject
 ) -> None:
-    """A ZooKeeper leader's snapshot may hold the effects of transactions that are sent after it (ZOOKEEPER-1046, 3249)."""
+    """A ZooKeeper leader's snapshot may hold effects of what is sent after it (ZOOKEEPER-1046, 3249)."""
     heart = Heart(ReplicaOptions(extended_types=True))
     client: Client = heart.client()
     for op, body in script:
