@@ -1,0 +1,182 @@
+"""What must hold after a run: nothing acknowledged is lost, order was kept, and all servers hold the same tree.
+
+Every check returns lines that say what is wrong, and reads servers through a client that shares no code with them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.cluster.clients import OK, Book, Life, order_of
+from tests.cluster.cluster import Cluster
+from tests.support.rawzk import (
+    CLOSE_SESSION,
+    GET_ACL,
+    GET_CHILDREN,
+    GET_DATA,
+    RawClient,
+    RawError,
+    Stat,
+    boolean,
+    text,
+)
+
+Node = tuple[bytes | None, Stat, tuple[tuple[int, str, str], ...]]
+_WINDOW = 64  # requests in flight while a tree is read
+
+
+@dataclass
+class Dump:
+    """A whole tree: (data, Stat, ACL) by path, and the zxid of the answers."""
+
+    nodes: dict[str, Node]
+    zxid: int
+
+
+def dump(client: RawClient) -> Dump:
+    """Read the whole tree from one server, after a sync."""
+    zxid = client.sync("/").zxid
+    nodes: dict[str, Node] = {}
+    level = ["/"]
+    while level:
+        below: list[str] = []
+        for start in range(0, len(level), _WINDOW):
+            paths = level[start : start + _WINDOW]
+            for path in paths:
+                client.send(GET_DATA, text(path) + boolean(False))
+                client.send(GET_ACL, text(path))
+                client.send(GET_CHILDREN, text(path) + boolean(False))
+            for path in paths:
+                data, acl, children = client.reply(), client.reply(), client.reply()
+                zxid = max(zxid, data.zxid, children.zxid)
+                if data.err != OK or acl.err != OK or children.err != OK:
+                    raise RawError(f"{path}: errors {data.err}, {acl.err}, {children.err} while the tree is still")
+                reader = data.reader()
+                content, stat = reader.buffer(), reader.stat()
+                nodes[path] = (content, stat, tuple(acl.reader().acl()))
+                below += [f"{path.rstrip('/')}/{name}" for name in sorted(children.reader().texts())]
+        level = below
+    return Dump(nodes, zxid)
+
+
+def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
+    """The tree as every member shows it, at the same zxid. All clients are connected before the first one reads.
+
+    Raises:
+        AssertionError: the members do not reach one zxid in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        clients: dict[int, RawClient] = {}
+        try:
+            for number in cluster.numbers:
+                clients[number] = RawClient("127.0.0.1", cluster.member(number).port, timeout=20.0)
+                if clients[number].handshake(30_000).timeout_ms == 0:
+                    raise RawError("no session")
+            found = {number: dump(client) for number, client in clients.items()}
+            for client in clients.values():
+                client.call(CLOSE_SESSION)
+            zxids = {number: f"0x{one.zxid:x}" for number, one in found.items()}
+            if len(set(zxids.values())) == 1:
+                return found
+            problem = f"the members answer at different zxids: {zxids}"
+        except (OSError, RawError) as error:
+            problem = repr(error)
+        finally:
+            for client in clients.values():
+                client.close()
+        if time.monotonic() > deadline:
+            raise AssertionError(problem)
+        time.sleep(0.2)
+
+
+def differences(found: dict[int, Dump]) -> list[str]:
+    """How the members' trees differ; at most a few lines a pair."""
+    wrong: list[str] = []
+    numbers = sorted(found)
+    first = found[numbers[0]].nodes
+    for number in numbers[1:]:
+        other = found[number].nodes
+        for path in sorted(first.keys() ^ other.keys())[:5]:
+            where = numbers[0] if path in first else number
+            wrong.append(f"{path} is on server.{where} only (compared {numbers[0]} and {number})")
+        for path in sorted(path for path in first.keys() & other.keys() if first[path] != other[path])[:5]:
+            wrong.append(f"{path}: server.{numbers[0]} has {first[path]}, server.{number} has {other[path]}")
+    return wrong
+
+
+def history(book: Book, tree: Dump) -> list[str]:
+    """Whether what was acknowledged, and the order in which it was, agrees with the tree."""
+    wrong = list(book.wrong)
+    nodes = tree.nodes
+    wrong += _created(book, tree)
+    for path, sets in book.registers.items():
+        final = order_of((nodes[path][0] or b"").decode()) if path in nodes else -2
+        acknowledged = max((order_of(write.value) for write in sets if write.zxid), default=-1)
+        sent = max((order_of(write.value) for write in sets), default=-1)
+        if not acknowledged <= final <= sent:
+            wrong.append(f"{path} holds {final}, but {acknowledged} was acknowledged (and {sent} sent)")
+    names = [name for _, name, _ in sorted(book.sequences)]
+    if names != sorted(names) or len(set(names)) != len(names):
+        wrong.append("sequence numbers do not rise with the zxid")
+    for _, name, value in book.sequences:
+        if name not in nodes or nodes[name][0] != value.encode():
+            wrong.append(f"{name} was acknowledged with {value}, and is {nodes.get(name)}")
+    return wrong + _real_time(book)
+
+
+def _created(book: Book, tree: Dump) -> list[str]:
+    wrong = []
+    gaps: dict[tuple[str, int], str] = {}
+    for write in book.writes:
+        if write.path in book.registers:
+            continue
+        exists = write.path in tree.nodes
+        if write.zxid and not exists:
+            wrong.append(f"{write.path} was acknowledged at 0x{write.zxid:x} and is lost")
+        elif write.zxid and tree.nodes[write.path][1].czxid != write.zxid:
+            wrong.append(f"{write.path} was acknowledged at 0x{write.zxid:x}, but made by {tree.nodes[write.path][1]}")
+        # First in, first out: what was sent later on one connection cannot be there without what was sent earlier.
+        connection = (write.path.partition("-")[0], write.connection)
+        if not exists:
+            gaps.setdefault(connection, write.path)
+        elif connection in gaps:
+            wrong.append(f"{write.path} is there, but {gaps[connection]}, sent before it on its connection, is not")
+    return wrong
+
+
+def _real_time(book: Book) -> list[str]:
+    """A write that returned before another was sent has the smaller zxid; no zxid was given twice."""
+    wrong = []
+    writes = [write for write in book.writes if write.zxid]
+    returned = sorted((write.returned, write.zxid) for write in writes)
+    position, newest = 0, 0
+    for write in sorted(writes, key=lambda write: write.called):
+        while position < len(returned) and returned[position][0] < write.called:
+            newest = max(newest, returned[position][1])
+            position += 1
+        if write.zxid <= newest:
+            wrong.append(f"{write.path} has 0x{write.zxid:x}, but 0x{newest:x} had returned before it was sent")
+    owners: dict[int, str] = {}
+    for write in writes:
+        told = owners.setdefault(write.zxid, write.value.rstrip("b"))
+        if told != write.value.rstrip("b"):
+            wrong.append(f"zxid 0x{write.zxid:x} was given to {told} and {write.value}")
+    return wrong
+
+
+def ephemerals(lives: Sequence[Life], tree: Dump, living: Sequence[Life]) -> list[str]:
+    """Those of the living are there and belong to them, nothing else is."""
+    wrong = []
+    found = {path: node[1].ephemeral_owner for path, node in tree.nodes.items() if path.startswith("/c/e/")}
+    for life in living:
+        for path in life.paths:
+            if found.get(path) != life.session_id:
+                wrong.append(f"{path} of the living session 0x{life.session_id:x} is {found.get(path)}")
+    allowed = {path for life in living for path in life.tried}
+    wrong += [f"{path} of session 0x{owner:x} is left over" for path, owner in found.items() if path not in allowed]
+    known = {life.session_id for life in lives}
+    wrong += [f"{path} belongs to nobody known" for path, owner in found.items() if owner not in known]
+    return wrong

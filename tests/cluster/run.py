@@ -1,0 +1,165 @@
+"""One run: clients at work, faults in rounds, and everything checked at the end and between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from tests.cluster import checks
+from tests.cluster.clients import Book, Holder, Inspector, Reader, Session, Writer
+from tests.cluster.cluster import Cluster, eventually
+from tests.cluster.nemesis import Nemesis
+from tests.support.rawzk import CREATE, RawError, create_body
+
+PROGRESS_SECONDS = 20.0  # after a round every writer must get on within this
+
+
+@dataclass
+class Figures:
+    """What a run came to."""
+
+    rounds: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    acknowledged: int = 0
+    reads: int = 0
+    looks: int = 0
+    sessions: int = 0
+    sessions_lost: int = 0
+    gaps_ms: list[int] = field(default_factory=list)  # from the end of a round to the next write of every writer
+
+    def __str__(self) -> str:
+        slowest = max(self.gaps_ms, default=0)
+        done = " ".join(f"{name}={count}" for name, count in sorted(self.faults.items()))
+        return (
+            f"rounds={self.rounds} acknowledged={self.acknowledged} reads={self.reads} looks={self.looks} "
+            f"sessions={self.sessions} expired={self.sessions_lost} slowest_recovery_ms={slowest} faults: {done}"
+        )
+
+
+class Run:
+    """Clients and faults on one cluster.
+
+    Args:
+        sync_is_quorum: `sync` and a read show everything acknowledged before, whatever the faults. True of corekit's
+            leaders, not of Apache ZooKeeper's (ZOOKEEPER-1675).
+    """
+
+    def __init__(self, cluster: Cluster, seed: int, faults: Sequence[str], sync_is_quorum: bool = True) -> None:
+        self.cluster = cluster
+        self.seed = seed
+        self.book = Book()
+        self.stop = threading.Event()
+        self.nemesis = Nemesis(cluster, seed, faults)
+        random = Random(seed)
+        ports = [member.port for member in cluster.members]
+        self._prepare(ports, random)
+        self.writers = [Writer(n, ports, random.randrange(1 << 30), self.book, self.stop) for n in range(3)]
+        self.holders = [Holder(n, ports, random.randrange(1 << 30), self.book, self.stop) for n in range(3)]
+        self.readers = [
+            Reader(n, ports, random.randrange(1 << 30), self.book, self.stop, sync_is_quorum) for n in range(2)
+        ]
+        self.inspectors = [Inspector(ports, random.randrange(1 << 30), self.book, self.stop)] if sync_is_quorum else []
+        self.figures = Figures()
+
+    def _prepare(self, ports: Sequence[int], random: Random) -> None:
+        session = Session(ports, 10.0, random, self.book, self.stop, "setup")
+        paths = ["/c", "/c/n", "/c/s", "/c/e", *(f"/c/r{n}" for n in range(3))]
+        while True:  # the first leader may still change
+            replies = session.batch([(CREATE, create_body(path)) for path in paths])
+            if len(replies) == len(paths) and all(reply.err in (0, -110) for reply in replies):
+                break
+        session.batch([(-11, b"")])
+        session.drop()
+
+    def go(self, rounds: int, check_every: int = 10) -> Figures:
+        """Run; raises AssertionError with the seed, what is wrong, and what was done."""
+        threads = [*self.writers, *self.holders, *self.readers, *self.inspectors]
+        try:
+            for thread in threads:
+                thread.start()
+            for number in range(1, rounds + 1):
+                self.nemesis.round()
+                self._progress()
+                self.figures.rounds = number
+                if number % check_every == 0:
+                    self._assert(self.book.wrong)
+            self.cluster.wait_all()
+            self.stop.set()
+            for thread in threads:
+                thread.join(30)
+            self._assert([f"{thread.name} hangs" for thread in threads if thread.is_alive()])
+            self._finish()
+        except (AssertionError, RawError, OSError, RuntimeError) as error:
+            self.stop.set()
+            raise AssertionError(f"{error}\n{self._circumstances()}") from error
+        finally:
+            for thread in [*self.writers, *self.holders, *self.readers]:
+                if thread.is_alive():
+                    thread.join(10)
+                if thread.session is not None:
+                    thread.session.drop()
+        return self._summary()
+
+    def _progress(self) -> None:
+        began = time.monotonic()
+        before = [writer.session.seen for writer in self.writers]
+        eventually(
+            lambda: all(
+                writer.session.seen > seen or self.book.wrong for writer, seen in zip(self.writers, before, strict=True)
+            ),
+            f"every writer gets on after round {self.figures.rounds + 1}",
+            PROGRESS_SECONDS,
+        )
+        self.figures.gaps_ms.append(round((time.monotonic() - began) * 1000))
+
+    def _finish(self) -> None:
+        """Everything is well again: let the dead die, then compare all servers."""
+        living = [holder.life for holder in self.holders if holder.session is not None and self._keep(holder)]
+        others = [life for life in self.book.lives if life not in living]
+        deadline = time.monotonic() + 40.0
+        while True:
+            self._keep_all()
+            found = checks.dumps(self.cluster)
+            wrong = checks.differences(found)
+            for number in self.cluster.numbers:
+                wrong += checks.ephemerals(self.book.lives, found[number], living)
+            left_over = any(path in found[1].nodes for life in others for path in life.tried)
+            if not left_over or time.monotonic() > deadline:
+                break
+            time.sleep(0.3)
+        self._assert(wrong + checks.history(self.book, found[1]))
+
+    def _keep(self, holder: Holder) -> bool:
+        """Take up a holder's session once more, if it had one that it did not mean to end."""
+        life, session = holder.life, holder.session
+        assert session is not None
+        if life.ended or life.gone:
+            return False
+        session.stop = threading.Event()
+        return bool(session.batch([(4, create_body("/c/e")[:8] + b"\0")]))
+
+    def _keep_all(self) -> None:
+        for holder in self.holders:
+            if holder.session is not None and not holder.life.ended and not holder.life.gone:
+                self._keep(holder)
+
+    def _assert(self, wrong: Sequence[str]) -> None:
+        if wrong:
+            raise AssertionError("\n".join(wrong[:20]))
+
+    def _summary(self) -> Figures:
+        figures = self.figures
+        figures.faults = dict(self.nemesis.done)
+        figures.acknowledged = self.book.acknowledged
+        figures.reads = self.book.reads
+        figures.looks = self.book.checked
+        figures.sessions = len(self.book.lives)
+        figures.sessions_lost = self.book.sessions_lost
+        return figures
+
+    def _circumstances(self) -> str:
+        diary = "\n".join(self.nemesis.diary[-60:])
+        return f"seed {self.seed}, {self._summary()}\n{diary}\n{self.cluster.logs()}"
