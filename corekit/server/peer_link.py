@@ -29,7 +29,7 @@ _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 
 
 class _Link:
-    __slots__ = ("closing", "fd", "kind", "number", "out", "peer", "sock", "waiting")
+    __slots__ = ("closing", "fd", "full", "kind", "number", "out", "peer", "sock", "waiting")
 
     def __init__(self, number: int, kind: str, peer: str) -> None:
         self.number = number
@@ -39,6 +39,7 @@ class _Link:
         self.fd = -1
         self.out: list[bytes] = []
         self.waiting = 0
+        self.full = False  # the socket takes no more for now
         self.closing = False
 
 
@@ -220,10 +221,14 @@ class PeerLinks:
         link.waiting -= sent
         if sent < len(data):
             link.out = [data[sent:]]
-            self._port.rewatch(link.fd, _IN | _OUT)
+            if not link.full:
+                link.full = True
+                self._port.rewatch(link.fd, _IN | _OUT)
             return
         link.out = []
-        self._port.rewatch(link.fd, _IN)
+        if link.full:
+            link.full = False
+            self._port.rewatch(link.fd, _IN)
         if not link.closing:
             self._consensus.link_drained(link.number)
 
