@@ -41,6 +41,7 @@ _NULL = b"\xff\xff\xff\xff"
 _SEQUENTIAL = frozenset((2, 3, 6))
 _EPHEMERAL = frozenset((1, 3))
 _TTL = frozenset((5, 6))
+_CONTAINER = 4
 _FLAGS = frozenset(range(7))
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 
@@ -290,9 +291,9 @@ class Preparer:
         self._check_session(r.session)
         body = r.body
         (size,) = _int_at(body, 0)
+        (version,) = _int_at(body, 4 + max(size, 0))
         if size < 0:
             raise _null_path(size)
-        (version,) = _int_at(body, 4 + size)
         path = body[4 : 4 + size]
         if b"/" not in path or b"\0" in path or path in paths.RESERVED:
             raise Refused(errors.BAD_ARGUMENTS)
@@ -324,14 +325,14 @@ class Preparer:
             raise Refused(errors.SESSION_EXPIRED)
         body = r.body
         (size,) = _int_at(body, 0)
-        if size < 0:
-            raise _null_path(size, validated=True)
-        data_at = 4 + size
+        data_at = 4 + max(size, 0)
         (data_size,) = _int_at(body, data_at)
         end = data_at + 4 + data_size if data_size >= 0 else data_at + 4
         (expected,) = _int_at(body, end)
         if data_size < -1:
             raise ProtocolError("negative length")
+        if size < 0:
+            raise _null_path(size, validated=True)
         path = body[4:data_at]
         tree = self._tree
         record = tree.pend.get(path) or tree.record(path)
@@ -384,6 +385,10 @@ class Preparer:
         )
 
     def _reconfig(self, r: Request, zxid: int, now_ms: int) -> _Result:
+        reader = Reader(r.body)
+        for _ in range(3):
+            reader.string()
+        reader.long()
         raise Refused(errors.RECONFIG_DISABLED)
 
     def _create_session(self, r: Request, zxid: int, now_ms: int) -> _Result:
@@ -467,12 +472,15 @@ def split_multi(body: bytes, allowed: frozenset[int]) -> list[tuple[int, bytes]]
         if op not in allowed or len(parts) >= MULTI_OPS_MAX:
             raise ProtocolError(f"operation {op} in a multi")
         start = reader.pos
-        _skip(reader, op)
+        op = _skip(reader, op)
         parts.append((op, body[start : reader.pos]))
 
 
-def _skip(reader: Reader, op: int) -> None:
-    """Pass over one operation. A null path or wrong create flags spoil the whole multi (`MultiOperationRecord`)."""
+def _skip(reader: Reader, op: int) -> int:
+    """Pass over one operation; returns what it is, since in a multi the flags of a create have the last word.
+
+    A null path or wrong flags spoil the whole multi. Source: `MultiOperationRecord`, `Op.Create`.
+    """
     if reader.string() is None:
         raise ProtocolError("null path in a multi")
     if op in (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
@@ -481,12 +489,16 @@ def _skip(reader: Reader, op: int) -> None:
         flags = reader.int()
         if op == ops.CREATE_TTL:
             reader.long()
+            if flags not in _TTL:
+                op = ops.CREATE
         elif flags not in _FLAGS or flags in _TTL:
             raise ProtocolError(f"create flags {flags} in a multi")
-    elif op == ops.SET_DATA:
+        return ops.CREATE_CONTAINER if flags == _CONTAINER else op
+    if op == ops.SET_DATA:
         reader.buffer()
         reader.int()
     elif op in (ops.DELETE, ops.CHECK):
         reader.int()
     else:  # getData, getChildren
         reader.bool()
+    return op
