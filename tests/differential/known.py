@@ -15,6 +15,13 @@ same kind none does.
   one in both), a null path, a null ACL or a wrong create flag inside a multi (-5 for the whole in 3.9), IPv6 in ACLs.
 - Not generated at all: a stand-alone `check`, deleteContainer and createSession from a client. Apache 3.8.0
   accepts the three, corekit refuses them; tests of corekit alone cover that.
+- Not generated at all, because corekit answers better than both: setWatches with null lists or paths (Java replays a
+  part, then answers -5; corekit does nothing and answers -5), watches on and sync of strings that are no text for Java
+  (it echoes other bytes), null ids in ACLs (-114 instead of -5), null credentials (taken for empty), addWatch of a
+  null path (-5 instead of a watch on nothing), a null ACL list
+  inside a multi (-114 in its result; so does 3.8).
+- Never pipelined, because what Java does is a race between its threads: setACL with what follows it, writes below a
+  path with a quota (its checks look at what is applied, not at what is in flight).
 - Not generated at all: data that is no quota in `zookeeper_limits` or `zookeeper_stats`: an Apache server stops with
   an unrecoverable error and cannot start again, corekit takes such a node for one without limits. The same holds for
   createTTL with flags of another kind and a time to live out of range.

@@ -8,6 +8,7 @@ connections are read when they are used next, or when all are flushed with a pin
 from __future__ import annotations
 
 import collections
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -333,8 +334,7 @@ class Pair:
         """The difference, and the last steps about the same znodes."""
         lines = [f"{what} in step {len(self.played)}, {step}", f"  identities: {sorted(lane.identities)}"]
         lines += list(_difference(self.sides[0].name, a, self.sides[1].name, b))
-        paths = {request.path for request in step.requests if request.path}
-        paths |= {item[3].decode("utf-8", "replace") for item in [*a, *b] if item[0] == "event" and item[3] is not None}
+        paths = _suspects(step, a, b)
         related = paths | {path.rsplit("/", 1)[0] or "/" for path in paths}
         lines.append(f"  the last requests about {sorted(related)}:")
         context: list[str] = []
@@ -400,6 +400,21 @@ def _difference(name_a: str, a: list[Item], name_b: str, b: list[Item]) -> Itera
             yield f"  ! {name_b}: {_brief(right)}"
 
 
+def _suspects(step: Step, a: list[Item], b: list[Item]) -> set[str]:
+    """The znodes of the first request and the first event that differ, or all of the step's when none does."""
+    paths: set[str] = set()
+    replies = [[item for item in items if item[0] == "reply"] for items in (a, b)]
+    for request, left, right in zip(step.requests, *replies, strict=False):
+        if left != right:
+            paths.add(request.path)
+            break
+    for left, right in itertools.zip_longest(a, b):
+        if left != right:
+            paths |= {item[3].decode("utf-8", "replace") for item in (left, right) if item and item[0] == "event"}
+            break
+    return (paths - {""}) or {request.path for request in step.requests if request.path}
+
+
 def _story(step: Step, items: list[Item], paths: set[str]) -> Iterable[str]:
     """What a step did about some znodes: its requests with their replies, and events, in order."""
     requests = list(step.requests) if step.kind in ("call", "close") else []
@@ -409,7 +424,7 @@ def _story(step: Step, items: list[Item], paths: set[str]) -> Iterable[str]:
     for item in items:
         if item[0] == "reply" and requests:
             request = requests.pop(0)
-            if request.path in paths or (not request.path and any(path in request.label for path in paths)):
+            if request.path in paths or (not request.path and any(f"'{path}'" in request.label for path in paths)):
                 yield f"    lane {step.lane} {request}\n        {_brief(item)}"
         elif item[0] == "event" and item[3] in names:
             yield f"    lane {step.lane} {item}"

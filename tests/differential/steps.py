@@ -92,13 +92,6 @@ class Step:
             what = f"{self.variant} timeout={self.timeout_ms} readOnly={self.read_only}"
         return f"lane {self.lane} {self.kind}: {what}"
 
-    def mentions(self, paths: Sequence[str]) -> bool:
-        """Whether one of the requests is about one of the paths, or could be about any."""
-        return self.kind != "call" or any(
-            request.path in paths or (not request.path and any(path in request.label for path in paths))
-            for request in self.requests
-        )
-
 
 def set_watches_body(relative: int, lists: Sequence[Sequence[str | None] | None]) -> Body:
     """Body of setWatches (3 lists) or setWatches2 (5 lists); `relative` is mapped to the server's zxids."""
