@@ -36,7 +36,7 @@ LEFT_OUT = {
 
 
 # Apache ZooKeeper 3.8 may accept a connection while it starts and never answer on it.
-ONLY_ON_JAVA = ("test_request_queuing_session_recovered",)
+ONLY_ON_JAVA = ("test_request_queuing_session",)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def test_a_session_survives_a_restart_of_the_server(
     dropped: list[WatchedEvent] = []
     client.exists("/a/later", watch=dropped.append)
     server.restart(hard=hard)
-    wait_for(lambda: states[-1:] == [KazooState.CONNECTED], "kazoo to be connected again", 20)
+    wait_for(lambda: states[-1:] == [KazooState.CONNECTED], "kazoo to be connected again", 40)
     assert client.client_id == session
     assert KazooState.LOST not in states
     # kazoo forgets plain watches when the connection breaks and says so; its recipes set theirs again.
@@ -131,7 +131,7 @@ def test_auth_is_given_again_after_a_reconnect(server_factory: ServerFactory, ka
     states = state_log(client)
     client.create("/mine", b"x", acl=CREATOR_ALL_ACL)
     server.restart(hard=True)
-    wait_for(lambda: states[-1:] == [KazooState.CONNECTED], "kazoo to be connected again", 20)
+    wait_for(lambda: states[-1:] == [KazooState.CONNECTED], "kazoo to be connected again", 40)
     assert client.get("/mine")[0] == b"x"
 
 
