@@ -386,13 +386,16 @@ class Client:
         """
         await self.call(op.delete(path, version))
 
-    async def delete_tree(self, path: str) -> int:
+    async def delete_tree(self, path: str, *, flight: int = 1000) -> int:
         """Remove a node with everything below it; returns how many nodes were removed. Not atomic.
+
+        Args:
+            flight: how many deletes are sent and unanswered at once.
 
         Raises:
             NoNodeError: there is no such node.
         """
-        return await delete_tree(self, path)
+        return await delete_tree(self, path, flight)
 
     def walk(self, path: str) -> AsyncIterator[tuple[str, Children]]:
         """`async for path, children in zk.walk("/app")`: the node and all below it, parents first. Not atomic."""

@@ -63,12 +63,20 @@ async def connect(
     options = Options(parsed, timeout, read_only, renew, flight, call_timeout, request_bytes_max, reply_bytes_max, tls)
     credentials = [(scheme, data.encode() if isinstance(data, str) else data) for scheme, data in auth]
     runner = Runner(options, credentials)
-    # An error of the block leaves as it is, not inside the group that the task group would make of it.
+    # The tasks are shielded, so that a cancelled block can still say goodbye to the server. An error of the block
+    # leaves as it is, not inside the group that the task group would make of it.
+    shelter = anyio.CancelScope(shield=True)
     failure: BaseException | None = None
+
+    async def serve() -> None:
+        with shelter:
+            async with anyio.create_task_group() as jobs:
+                jobs.start_soon(runner.run)
+                if read_only:
+                    jobs.start_soon(runner.seek_quorum)
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(runner.run)
-        if read_only:
-            tasks.start_soon(runner.seek_quorum)
+        tasks.start_soon(serve)
         try:
             await _first_session(runner, connect_timeout)
             yield Client(runner, chroot, call_timeout)
@@ -76,7 +84,7 @@ async def connect(
             failure = error
         with anyio.CancelScope(shield=True):
             await runner.close()
-        tasks.cancel_scope.cancel()
+        shelter.cancel()
     if failure is not None:
         raise failure
 

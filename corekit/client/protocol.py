@@ -217,7 +217,7 @@ class Connection:
 
     def _handshake(self, reader: Reader) -> Opened:
         response = records.ConnectResponse.decode(reader)
-        self.opened = True
+        self.opened = response.timeout_ms > 0
         return Opened(response.timeout_ms, response.session_id, response.password or b"", bool(response.read_only))
 
     def _reply(self, reader: Reader, events: list[Event]) -> None:

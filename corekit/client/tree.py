@@ -35,7 +35,7 @@ async def walk(client: Client, path: str) -> AsyncIterator[tuple[str, Children]]
         level = below
 
 
-async def delete_tree(client: Client, path: str) -> int:
+async def delete_tree(client: Client, path: str, flight: int = 1000) -> int:
     """Remove a node and everything below it, whatever its version; returns how many nodes were removed.
 
     Nodes that others create meanwhile are removed too. Nodes that are gone already are not counted. The root and
@@ -45,7 +45,7 @@ async def delete_tree(client: Client, path: str) -> int:
     while True:
         paths = [here async for here, _ in walk(client, path) if not _reserved(here)]
         refilled = False
-        async for error in client.stream((op.delete(here) for here in reversed(paths)), errors=True):
+        async for error in client.stream((op.delete(here) for here in reversed(paths)), flight=flight, errors=True):
             if error is None:
                 removed += 1
             elif isinstance(error, NotEmptyError):
