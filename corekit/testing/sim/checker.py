@@ -10,7 +10,8 @@ history that was decided, and compares everything with it.
     I9  a learner that acknowledges NEWLEADER has a prefix of its leader's log
     I12 nothing decided is cut off or overwritten by a snapshot
     I13 what is decided is durable on a quorum   I14 what is acknowledged is durable
-    I15 epochs: current <= accepted, log <= accepted, none falls (current to 0 only: "my data is incomplete")
+    I15 epochs: current <= accepted, log <= accepted, none falls (current to 0 only: "my data is incomplete"); a server
+        that has entered an epoch on disk has the history that the epoch begins with, at every moment
     I16 counters rise by one in logs and on the wire
     I17 a vote speaks of the log                 I19 equal histories, equal digests
     I18 answers to clients (see `clients.py`)    I20 nobody breaks or takes a correct peer's bytes for wrong
@@ -61,6 +62,8 @@ class Checker(Listener):
         self._applied: dict[int, int] = {}  # sid -> entries of the history applied
         self._epochs: dict[int, tuple[int, int]] = {}
         self._promises: dict[tuple[int, int], set[int]] = {}
+        self._informed: dict[tuple[int, int], int] = {}  # (leader, epoch) -> incarnation of the leader
+        self._histories: dict[int, int] = {}  # epoch -> last zxid of the history that it begins with
 
     def fail(self, rule: str, text: str) -> None:
         """Something does not hold."""
@@ -108,7 +111,8 @@ class Checker(Listener):
         if nth >= len(proposed) or proposed[nth] != (zxid, entry):
             rule = "I6" if (zxid, entry) in proposed else "I3"
             self.fail(rule, f"server {node.sid} applies 0x{zxid:x}, which its leader did not propose as number {nth}")
-        holders = [sid for sid in self.voters if self.nodes[sid].disk.durable.has(zxid)]
+        # What a disk lost after it was acknowledged counts: that the others make up for it is shown by I10.
+        holders = [sid for sid in self.voters if self.nodes[sid].disk.has_had(zxid)]
         if not self.has_quorum(holders):
             self.fail("I13", f"server {node.sid} applies 0x{zxid:x}, which is durable on {holders} only")
         if epoch < self.newest_epoch and zxid not in self._initial:
@@ -186,10 +190,14 @@ class Checker(Listener):
             self.fail("I16", f"server {node.sid} logs 0x{first:x}..0x{last:x} as one epoch")
 
     def truncated(self, node: Node, zxid: int) -> None:
-        """A server is about to cut its log."""
+        """A server is about to cut its log.
+
+        Its leader may decide an entry while it tells a returning server to drop and log it anew; the others have it.
+        """
         had = node.disk.volatile.index
         for decided in self.zxids[bisect_right(self.zxids, zxid) :]:
-            if decided in had:
+            others = [sid for sid in self.voters if sid != node.sid and self.nodes[sid].disk.has_had(decided)]
+            if decided in had and not self.has_quorum(others):
                 self.fail("I12", f"server {node.sid} cuts its log to 0x{zxid:x}, but 0x{decided:x} was decided")
 
     def durable(self, node: Node) -> None:
@@ -204,6 +212,12 @@ class Checker(Listener):
             now = (image.accepted, image.current)
             self.fail("I15", f"the epochs of server {node.sid} fell from {(old_accepted, old_current)} to {now}")
         self._epochs[node.sid] = (image.accepted, image.current)
+        if image.current != old_current and image.current:
+            # The first to enter an epoch is its leader, and its log is the history that the epoch begins with.
+            history = self._histories.setdefault(image.current, node.disk.volatile.last_zxid)
+            if not image.has(history):
+                text = f"server {node.sid} has entered epoch {image.current} on disk, but 0x{history:x} is not there"
+                self.fail("I15", text)
 
     # ------------------------------------------------------------------------------------------------- wire
     def closed(self, node: Node, why: str) -> None:
@@ -220,6 +234,7 @@ class Checker(Listener):
     def informed(self, leader: int, epoch: int) -> None:
         if self.nodes[leader].disk.durable.accepted < epoch:
             self.fail("I14", f"server {leader} proposed epoch {epoch} before that was durable")
+        self._informed[leader, epoch] = self.nodes[leader].incarnation
 
     def acked_history(self, source: int, leader: int, epoch: int, history: int) -> None:
         node, disk = self.nodes[source], self.nodes[source].disk
@@ -227,7 +242,7 @@ class Checker(Listener):
             self.fail("I14", f"server {source} acks NEWLEADER of {epoch} with {disk.durable.current} on disk")
         if not disk.durable.has(history):
             self.fail("I14", f"server {source} acks NEWLEADER of {epoch}, but 0x{history:x} is not durable")
-        if self.nodes[leader].up:
+        if self.nodes[leader].up and self._informed[leader, epoch] == self.nodes[leader].incarnation:
             self._compare_logs(node, self.nodes[leader])
         node.impaired = False
 

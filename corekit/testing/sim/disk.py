@@ -110,6 +110,8 @@ class SimDisk:
         self._random = random
         self._staged: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         self._incoming: dict[bytes, bytes] | None = None
+        self._lost: set[int] = set()
+        self._lost_upto = 0
 
     # --------------------------------------------------------------------------------------- Storage
     def open(self, *, set_aside: bool = False) -> Recovery:
@@ -224,9 +226,18 @@ class SimDisk:
         self.volatile = self.durable.copy()
         self._incoming = None
 
+    def _forget(self, zxids: Iterable[int], upto: int) -> None:
+        self._lost.update(zxids)
+        self._lost_upto = max(self._lost_upto, upto)
+
+    def has_had(self, zxid: int) -> bool:
+        """Whether an entry is durable, or was until it fell victim to `wipe` or `damage`."""
+        return self.durable.has(zxid) or zxid in self._lost or zxid <= self._lost_upto
+
     def wipe(self) -> None:
         """Everything is gone, as if the directory had been removed."""
         self._staged.clear()
+        self._forget(self.durable.zxids, self.durable.state_zxid)
         self.durable, self.volatile = Image(), Image()
         self._incoming = None
         self.changed()
@@ -235,6 +246,7 @@ class SimDisk:
         """The end of the durable log is destroyed, and the storage notices it at the next open. Process is down."""
         image = self.durable
         keep = max(0, len(image.zxids) - lose)
+        self._forget(image.zxids[keep:], 0)
         if keep < len(image.zxids):
             image.truncate(image.zxids[keep - 1] if keep else image.purged)
         image.damage = "the log ends before what was acknowledged"

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from corekit.testing.sim.net import Net
     from corekit.testing.sim.node import Node
 
-POINTS = (
-    "append", "save_epochs", "truncate", "commit_state", "write_state", "purge", "send", "dial", "serving", "suspended",
-    "installed", "truncated", "begin_state", "stage_state", "clear_damage",
+FREQUENT = ("append", "send", "write_state")
+RARE = (
+    "save_epochs", "truncate", "commit_state", "purge", "dial", "serving", "suspended", "installed", "truncated",
+    "begin_state", "stage_state", "clear_damage",
 )  # fmt: skip
 
 
@@ -28,6 +29,7 @@ class Nemesis:
     Attributes:
         plan: kind of fault -> mean pause between two of them in seconds.
         points: name of a crash point -> chance that the process dies there.
+        tear: chance that a link breaks in the middle of what is sent on it.
     """
 
     def __init__(self, world: World, net: Net, nodes: list[Node], voters: frozenset[int]) -> None:
@@ -39,11 +41,13 @@ class Nemesis:
         self.stopped = False
         self.plan: dict[str, float] = {}
         self.points: dict[str, float] = {}
+        self.tear = 0.0
         self._kinds: dict[str, Callable[[], None]] = {
             "kill": self._kill,
             "kill leader": self._kill_leader,
             "power": self._power,
             "power all": self._power_all,
+            "churn": self._churn,
             "pause": self._pause,
             "pause leader": self._pause_leader,
             "isolate": self._isolate,
@@ -59,6 +63,7 @@ class Nemesis:
         }
         for node in nodes:
             node.strike = self._strike
+        net.tears = self.tears
 
     def draw(self) -> None:
         """Draw this seed's faults (swarm testing: a world with few kinds finds what one with all kinds hides)."""
@@ -66,11 +71,12 @@ class Nemesis:
         for kind in self._kinds:
             if draw.random() < 0.4:
                 self.plan[kind] = draw.choice((2.0, 5.0, 15.0, 40.0))
-        if draw.random() < 0.6:
-            chance = draw.choice((0.0003, 0.002, 0.01))
-            for point in POINTS:
-                if draw.random() < 0.5:
-                    self.points[point] = chance / 20 if point == "send" else chance
+        for points, chances in ((FREQUENT, (0.00003, 0.0002, 0.001)), (RARE, (0.003, 0.02, 0.1))):
+            if draw.random() < 0.5:
+                chance = draw.choice(chances)
+                self.points.update({point: chance for point in points if draw.random() < 0.5})
+        if draw.random() < 0.3:
+            self.tear = draw.choice((0.0001, 0.001, 0.005))
 
     def start(self) -> None:
         """Begin."""
@@ -139,6 +145,29 @@ class Nemesis:
             if node.up:
                 node.crash(power=True)
                 self._restart_later(node)
+
+    def _churn(self) -> None:
+        """Servers come and go so quickly that many a synchronisation does not end."""
+        self._fault("churn")
+        end = self.world.now + self.random.randrange(1, 10) * SECOND
+        self.world.after(0, self._churn_on, end, self.random.choice((50 * MS, 200 * MS, 600 * MS)))
+
+    def _churn_on(self, end: int, pause: int) -> None:
+        if self.stopped or self.world.now >= end:
+            return
+        node = self._up()
+        if node is not None:
+            self._fault("churned")
+            node.crash(power=self.random.random() < 0.5)
+            self.world.after(int(self.random.random() * 2 * pause), self._restart, node)
+        self.world.after(int(self.random.random() * 2 * pause) + 1, self._churn_on, end, pause)
+
+    def tears(self) -> bool:
+        """Whether the link breaks in the middle of what is being sent."""
+        if self.stopped or self.random.random() >= self.tear:
+            return False
+        self._fault("torn send")
+        return True
 
     def _pause_node(self, node: Node | None, kind: str) -> None:
         if node is not None and not node.paused:

@@ -11,6 +11,7 @@ Rules
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -100,6 +101,7 @@ class Net:
     Attributes:
         cuts: directions (from sid, to sid) that let nothing through.
         taps: told what servers send.
+        tears: asked at every send whether the link breaks in the middle of it.
     """
 
     def __init__(self, world: World, profile: Profile) -> None:
@@ -107,6 +109,7 @@ class Net:
         self.profile = profile
         self.cuts: set[tuple[int, int]] = set()
         self.taps: list[Tap] = []
+        self.tears: Callable[[], bool] = lambda: False
         self._random: Random = world.random("net")
         self._users: dict[int, LinkUser] = {}
         self._ends: dict[int, _End] = {}
@@ -180,6 +183,10 @@ class Net:
         for tap in self.taps:
             tap.sent(pipe.source, pipe.target, self._kinds[link], pipe.connection, data)
         pipe.waiting += len(data)
+        if self.tears():
+            self._put(pipe, data[: self._random.randrange(len(data))])
+            self.world.after(pipe.last_at - self.world.now + 1, self.reset, link)
+            return 0
         self._put(pipe, data)
         over = pipe.waiting - self.profile.buffer
         if over > 0:
