@@ -160,9 +160,9 @@ class Reads:
     def _get_all_children_number(self, connection: Connection, body: bytes) -> bytes:
         path = Reader(body).string()
         self._readable(connection, path)
-        if path == paths.ROOT:
-            # ZooKeeper counts its map, which holds the root twice, and takes off two.
-            return _pack_int(self._tree.node_count() - 2)
+        if path in (paths.ROOT, b""):
+            # ZooKeeper counts its map, which holds the root twice, and takes off two; below "" it finds "/" as well.
+            return _pack_int(self._tree.node_count() - (2 if path else 1))
         return _pack_int(sum(1 for _ in self._tree.descendants(path or paths.ROOT)))
 
     def _get_ephemerals(self, connection: Connection, body: bytes) -> bytes:
@@ -272,7 +272,9 @@ def _watch_kind(body: bytes) -> tuple[bytes, int]:
     path, kind = reader.string(), reader.int()
     if kind not in (1, 2, 3, 4, 5):
         raise Refused(errors.MARSHALLING_ERROR)
-    return path or b"", kind
+    if path is None:
+        raise Refused(errors.NO_WATCHER)
+    return path, kind
 
 
 def _paths(reader: Reader) -> list[bytes]:
