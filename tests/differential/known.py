@@ -29,10 +29,12 @@ same kind none does.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
-from tests.differential.sides import CLOSED, Item
+from tests.differential.sides import Item
 
+Identities = Set[tuple[str, str]]
 Entry = tuple[int, bytes | None, bytes | None]
 
 
@@ -53,16 +55,16 @@ class Acls:
         else:
             self.now[path] = acl[1:]
 
-    def hides(self, path: bytes, identities: set[tuple[str, str]]) -> bool:
+    def hides(self, path: bytes, identities: Identities) -> bool:
         """Whether the ACL before or after the step denies READ to these identities."""
         return any(path in acls and not may_read(acls[path], identities) for acls in (self.before, self.now))
 
-    def shows(self, path: bytes, identities: set[tuple[str, str]]) -> bool:
+    def shows(self, path: bytes, identities: Identities) -> bool:
         """Whether the ACL before or after the step grants READ (a node without an entry is open)."""
         return any(path not in acls or may_read(acls[path], identities) for acls in (self.before, self.now))
 
 
-def may_read(acl: tuple[Entry, ...], identities: set[tuple[str, str]]) -> bool:
+def may_read(acl: tuple[Entry, ...], identities: Identities) -> bool:
     """Whether an ACL grants READ to a client on this machine with these identities."""
     if ("super", "") in identities:
         return True
@@ -78,9 +80,7 @@ def without_event_zxid(items: list[Item]) -> list[Item]:
     return [(*item[:4], None, *item[5:]) if item[0] == "event" else item for item in items]
 
 
-def align(
-    older: list[Item], newer: list[Item], acls: Acls, identities: set[tuple[str, str]]
-) -> tuple[list[Item], list[Item]]:
+def align(older: list[Item], newer: list[Item], acls: Acls, identities: Identities) -> tuple[list[Item], list[Item]]:
     """Take out of the older server's items the events that the newer one rightly withheld."""
     kept: list[Item] = []
     at = 0
@@ -95,10 +95,6 @@ def align(
     return kept, newer
 
 
-def leaks(newer: list[Item], acls: Acls, identities: set[tuple[str, str]]) -> list[Item]:
-    """Events about nodes that this client may not read. Replayed ones (zxid -1) are not filtered by ZooKeeper."""
-    return [
-        item
-        for item in newer
-        if item[0] == "event" and item != CLOSED and item[4] != -1 and not acls.shows(item[3], identities)
-    ]
+def leaks(event: Item, acls: Acls, identities: Identities) -> bool:
+    """Whether an event is about a node that this client may not read. Replayed ones (zxid -1) are not filtered."""
+    return event[4] != -1 and not acls.shows(event[3], identities)
