@@ -24,6 +24,7 @@ from corekit.replica.options import ReplicaOptions
 from corekit.server.admission import Admission
 from corekit.server.client_port import FastPort, plain_socket
 from corekit.server.kernel import Kernel
+from corekit.server.memory import few_arenas, give_back
 from corekit.server.metrics import Registry
 from corekit.server.operations import Operations
 from corekit.server.peer_link import PeerLinks, plain_of
@@ -41,6 +42,7 @@ _FINISH_S = 1.5  # how long writes in flight are waited for when the server stop
 _FINISH_TRIES = 300
 _STATE_EVERY_S = 1.0
 _SPACE_EVERY_S = 1.0
+_GIVE_BACK_EVERY_S = 10.0
 
 
 def replica_options(s: Settings) -> ReplicaOptions:
@@ -101,6 +103,7 @@ class Server:
         self.kernel.role_changed = self._role_changed
         self._stopping = trio.Event()
         self._why = ""
+        self._gave_back_at = 0
         self._peer_listeners: list[Any] = []
         self._where_data = os.path.abspath(s.data_dir)
 
@@ -135,6 +138,7 @@ class Server:
             StorageError: a write or sync failed.
         """
         began = time.perf_counter()
+        few_arenas()
         recovery = await trio.to_thread.run_sync(self.kernel.recover)
         self.operations.metrics.started.observe(int((time.perf_counter() - began) * 1e6))
         gc.collect()
@@ -151,6 +155,7 @@ class Server:
             nursery.start_soon(self._tick)
             nursery.start_soon(self._every, _STATE_EVERY_S, self._keep_state)
             nursery.start_soon(self._every, _SPACE_EVERY_S, self._watch_space)
+            nursery.start_soon(self._every, _GIVE_BACK_EVERY_S, self._give_back)
             nursery.start_soon(self._collect)
             for service in self.parts.services:
                 nursery.start_soon(service.run, self.kernel)
@@ -277,6 +282,12 @@ class Server:
         if self.kernel.replica.image.pending():
             self._begin_turn()
             self.kernel.write_state()
+
+    def _give_back(self) -> None:
+        zxid = self.kernel.replica.tree.zxid
+        if zxid != self._gave_back_at:
+            self._gave_back_at = zxid
+            self.kernel.disk.submit(give_back, lambda _: None)
 
     async def _collect(self) -> None:
         s = self.settings
