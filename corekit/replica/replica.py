@@ -25,7 +25,7 @@ from corekit.codec import ops
 from corekit.codec.snapshot import ImageReader
 from corekit.codec.txns import decode
 from corekit.limits import BATCH_ENTRIES_MAX, PENDING_VIEW_MAX, STATE_STEP_NODES
-from corekit.model import stat
+from corekit.model import paths, stat
 from corekit.model.digest import MASK
 from corekit.model.quota import Quotas
 from corekit.model.sessions import SessionTracker
@@ -138,6 +138,14 @@ class Replica(Intake):
         self.serving = True
         self.next_zxid = next_zxid
         self.sessions.restart(self.now_ms)
+
+    def show_ensemble(self, text: bytes) -> None:
+        """Put the configuration of the ensemble into `/zookeeper/config`; no transaction, each server does it for
+        itself (`DataTree.initConfigInZKDatabase`). Only while no client is served."""
+        data = len(text).to_bytes(4, "big") + text
+        if not self.tree.nodes[paths.CONFIG].startswith(data):
+            self.applier.apply(self.tree.change_set(paths.CONFIG, data, -1, 0, self.wall_ms), 0)
+            self.tree.drop_pending()
 
     def suspend(self, why: str) -> None:
         """Stop serving: clients are sent away, what was not proposed is dropped.
@@ -397,10 +405,21 @@ class Replica(Intake):
     def tick(self) -> None:
         """Time passed: expire sessions, delete empty containers and znodes past their time to live."""
         if not self.leading:
+            self._drop_silent()
             return
         for session_id in self.sessions.expired(self.now_ms):
             self.stats.sessions_expired += 1
             self.propose_request(Request(session_id, 0, ops.CLOSE_SESSION, b"", ()))
+
+    def _drop_silent(self) -> None:
+        """On a learner: a client that is not heard any more may long be connected elsewhere, with its session alive."""
+        for connection in list(self.connections):
+            session = connection.session
+            if (
+                session is not None
+                and self.now_ms - session.heard_ms > connection.timeout_ms + self.options.tick_time_ms
+            ):
+                connection.close("nothing was heard from the client")
 
     def collect(self, max_nodes: int) -> int:
         """Propose the deletion of containers that are empty and TTL znodes that are over; how many."""

@@ -42,6 +42,7 @@ class Kernel(EnsembleSide):
         replica: the heart.
         disk: the worker that syncs.
         view: the server as four-letter words see it; set by the server.
+        ensemble_text: what `/zookeeper/config` shows; set by the server of an ensemble.
         handshakes, revalidations: ConnectRequests so far; those that name a session.
         served: clients were served at least once.
         state_written_s: when the last step of the state was staged, in seconds since 1970; -1: never.
@@ -68,6 +69,7 @@ class Kernel(EnsembleSide):
         )
         self.disk = DiskWorker(storage, notify, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
         self.view: Any = None
+        self.ensemble_text: str | None = None
         self.role_changed: Callable[[str], None] = lambda mode: None
         self._epochs = (0, 0)
         self._retain_entries = retain_entries
@@ -194,6 +196,8 @@ class Kernel(EnsembleSide):
     def serve(self, mode: str, next_zxid: int) -> None:
         """Serve clients."""
         self.served = True
+        if self.ensemble_text is not None:
+            self.replica.show_ensemble(self.ensemble_text.encode())
         self.replica.serve(mode, next_zxid)
         log.info("serving", extra={"mode": mode, "zxid": f"0x{self.replica.tree.zxid:x}"})
         self.role_changed(mode)

@@ -224,6 +224,7 @@ class Server:
             connect_timeout_ms=s.cnx_timeout_ms,
             keep_alive=s.tcp_keep_alive,
         )
+        self.kernel.ensemble_text = self.view.membership()
         mine = next(spec for spec in s.servers if spec.sid == s.my_id)
         for address in mine.addresses:
             host = "" if s.quorum_listen_on_all_ips else address.host

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.cluster.clients import OK, Book, Life, order_of
 from tests.cluster.cluster import Cluster
 from tests.support.rawzk import (
     CLOSE_SESSION,
     GET_ACL,
-    GET_CHILDREN,
     GET_DATA,
     RawClient,
     RawError,
@@ -24,6 +23,7 @@ from tests.support.rawzk import (
 )
 
 Node = tuple[bytes | None, Stat, tuple[tuple[int, str, str], ...]]
+CONFIG = "/zookeeper/config"
 _WINDOW = 64  # requests in flight while a tree is read
 
 
@@ -47,16 +47,21 @@ def dump(client: RawClient) -> Dump:
             for path in paths:
                 client.send(GET_DATA, text(path) + boolean(False))
                 client.send(GET_ACL, text(path))
-                client.send(GET_CHILDREN, text(path) + boolean(False))
             for path in paths:
-                data, acl, children = client.reply(), client.reply(), client.reply()
-                zxid = max(zxid, data.zxid, children.zxid)
-                if data.err != OK or acl.err != OK or children.err != OK:
-                    raise RawError(f"{path}: errors {data.err}, {acl.err}, {children.err} while the tree is still")
+                data, acl = client.reply(), client.reply()
+                zxid = max(zxid, data.zxid, acl.zxid)
+                if data.err != OK or acl.err != OK:
+                    raise RawError(f"{path}: errors {data.err} and {acl.err} while the tree is still")
                 reader = data.reader()
                 content, stat = reader.buffer(), reader.stat()
+                if path == CONFIG:  # every server writes down for itself, when it starts, what it was told
+                    content, stat = None, replace(stat, mtime=0, data_length=0)
                 nodes[path] = (content, stat, tuple(acl.reader().acl()))
-                below += [f"{path.rstrip('/')}/{name}" for name in sorted(children.reader().texts())]
+            for path in paths:
+                if nodes[path][1].num_children:
+                    children = client.children(path)
+                    zxid = max(zxid, children.zxid)
+                    below += [f"{path.rstrip('/')}/{name}" for name in sorted(children.reader().texts())]
         level = below
     return Dump(nodes, zxid)
 
@@ -90,6 +95,16 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
         if time.monotonic() > deadline:
             raise AssertionError(problem)
         time.sleep(0.2)
+
+
+def ephemerals_now(cluster: Cluster) -> set[str]:
+    """All ephemerals of the run on one member."""
+    with RawClient("127.0.0.1", cluster.members[0].port) as client:
+        client.handshake()
+        client.sync("/")
+        found = {f"/c/e/{name}" for name in client.children("/c/e").reader().texts()}
+        client.close_session()
+    return found
 
 
 def differences(found: dict[int, Dump]) -> list[str]:

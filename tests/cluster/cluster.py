@@ -14,6 +14,7 @@ from pathlib import Path
 
 from corekit.testing.disk_faults import DiskFaults
 from tests.support.proxy import Network
+from tests.support.rawzk import RawClient
 from tests.support.servers import Ensemble, Server, ServerFailed
 
 # Short ticks, so that what is decided by time is decided soon; sessions may last long all the same.
@@ -96,8 +97,37 @@ class Cluster(Ensemble):
         return self.members.index(self.leader(seconds)) + 1
 
     def modes(self) -> dict[int, str]:
-        """What each running member says it is."""
-        return {n: self.mode(self.member(n)) for n in self.numbers if self.member(n).is_running()}
+        """What each member says it is; those that are stopped or paused say nothing."""
+        awake = [n for n in self.numbers if n not in self.paused and self.member(n).is_running()]
+        return {n: self.mode(self.member(n)) for n in awake}
+
+    def make_leader(self, number: int) -> None:
+        """Let a member win an election: it and a minority that knows less are left, then everybody comes back."""
+        self.wait_all()
+        leader = self.leader_number()
+        if leader == number:
+            return
+        others = [n for n in self.numbers if n not in (number, leader) and n not in self.observers]
+        voters = len(self.numbers) - len(self.observers)
+        behind = others[: voters - 1 - (voters - 1) // 2]
+        for n in behind:
+            self.member(n).terminate()
+        self._write_something(self.member(leader))
+        for n in self.numbers:
+            if n != number and n not in behind:
+                self.member(n).terminate()
+        for n in behind:
+            self.up(n)
+        eventually(lambda: self.mode(self.member(number)) == "leader", f"server.{number} leads", 30)
+        for n in self.numbers:
+            self.up(n)
+        self.wait_all()
+
+    def _write_something(self, member: Server) -> None:
+        with RawClient("127.0.0.1", member.port) as client:
+            client.handshake()
+            client.set("/", b"")
+            client.close_session()
 
     # ------------------------------------------------------------------------------------------- faults
     def up(self, number: int) -> None:
@@ -151,7 +181,7 @@ class Cluster(Ensemble):
             self.resume(number)
         super().kill()
 
-    def logs(self, size: int = 6000) -> str:
+    def logs(self, size: int = 20_000) -> str:
         """The end of every member's log."""
         return "\n".join(
             f"--- server.{n} ({self.member(n).kind})\n{self.member(n).log()[-size:]}" for n in self.numbers

@@ -54,7 +54,7 @@ class Nemesis:
 
     def _pick(self, role: str) -> int:
         """A member that runs: the leader, another, or any."""
-        modes = {n: mode for n, mode in self.cluster.modes().items() if n not in self.cluster.paused}
+        modes = self.cluster.modes()
         leaders = [n for n, mode in modes.items() if mode == "leader"]
         others = [n for n in modes if n not in leaders]
         chosen = {"leader": leaders, "other": others, "any": list(modes)}[role] or list(modes) or self.cluster.numbers
@@ -103,7 +103,10 @@ class Nemesis:
 
     def stop_leader(self) -> None:
         """SIGTERM."""
-        self.cluster.member(self._pick("leader")).terminate()
+        number = self._pick("leader")
+        self.cluster.resume(number)
+        if self.cluster.member(number).is_running():
+            self.cluster.member(number).terminate()
 
     def wipe_one(self) -> None:
         """A member loses its data. Only while all others have theirs, and until it has everything again."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from random import Random
 
 from tests.cluster import checks
-from tests.cluster.clients import Book, Holder, Inspector, Reader, Session, Writer
+from tests.cluster.clients import Book, Expired, Holder, Inspector, Reader, Session, Writer, get_body
 from tests.cluster.cluster import Cluster, eventually
 from tests.cluster.nemesis import Nemesis
-from tests.support.rawzk import CREATE, RawError, create_body
+from tests.support.rawzk import CREATE, GET_DATA, RawError, create_body
 
 PROGRESS_SECONDS = 20.0  # after a round every writer must get on within this
 
@@ -117,34 +117,41 @@ class Run:
 
     def _finish(self) -> None:
         """Everything is well again: let the dead die, then compare all servers."""
-        living = [holder.life for holder in self.holders if holder.session is not None and self._keep(holder)]
-        others = [life for life in self.book.lives if life not in living]
-        deadline = time.monotonic() + 40.0
-        while True:
-            self._keep_all()
+        living = [holder for holder in self.holders if self._keep(holder)]
+        over = threading.Event()
+        keepers = [threading.Thread(target=self._keep_until, args=(holder, over), daemon=True) for holder in living]
+        for keeper in keepers:
+            keeper.start()
+        try:
+            lives = [holder.life for holder in living]
+            held = {path for life in lives for path in life.tried}
+            eventually(lambda: checks.ephemerals_now(self.cluster) <= held, "the ephemerals of the dead go", 60)
             found = checks.dumps(self.cluster)
-            wrong = checks.differences(found)
-            for number in self.cluster.numbers:
-                wrong += checks.ephemerals(self.book.lives, found[number], living)
-            left_over = any(path in found[1].nodes for life in others for path in life.tried)
-            if not left_over or time.monotonic() > deadline:
-                break
-            time.sleep(0.3)
+        finally:
+            over.set()
+            for keeper in keepers:
+                keeper.join(30)
+        wrong = checks.differences(found)
+        for number in self.cluster.numbers:
+            wrong += checks.ephemerals(self.book.lives, found[number], lives)
         self._assert(wrong + checks.history(self.book, found[1]))
 
     def _keep(self, holder: Holder) -> bool:
         """Take up a holder's session once more, if it had one that it did not mean to end."""
         life, session = holder.life, holder.session
-        assert session is not None
-        if life.ended or life.gone:
+        if session is None or life.ended or life.gone:
             return False
         session.stop = threading.Event()
-        return bool(session.batch([(4, create_body("/c/e")[:8] + b"\0")]))
+        try:
+            return bool(session.batch([(GET_DATA, get_body("/c/e"))]))
+        except Expired:
+            life.gone = True
+            return False
 
-    def _keep_all(self) -> None:
-        for holder in self.holders:
-            if holder.session is not None and not holder.life.ended and not holder.life.gone:
-                self._keep(holder)
+    def _keep_until(self, holder: Holder, over: threading.Event) -> None:
+        while not over.wait(0.3):
+            if not self._keep(holder):
+                self.book.wrong.append(f"{holder.name} could not keep its session")
 
     def _assert(self, wrong: Sequence[str]) -> None:
         if wrong:
@@ -161,5 +168,5 @@ class Run:
         return figures
 
     def _circumstances(self) -> str:
-        diary = "\n".join(self.nemesis.diary[-60:])
+        diary = "\n".join(self.nemesis.diary[-200:])
         return f"seed {self.seed}, {self._summary()}\n{diary}\n{self.cluster.logs()}"
