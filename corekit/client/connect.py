@@ -11,7 +11,7 @@ import anyio
 from corekit.client.client import Client
 from corekit.client.hosts import parse_hosts
 from corekit.client.runner import Options, Runner
-from corekit.client.types import State
+from corekit.client.types import State, StateChange
 from corekit.errors import ConnectionLossError, UserError
 from corekit.limits import JUTE_MAX_BUFFER
 
@@ -25,6 +25,7 @@ async def connect(
     read_only: bool = False,
     renew: bool = True,
     connect_timeout: float | None = 15.0,
+    patient: bool = True,
     call_timeout: float | None = None,
     flight: int = 1000,
     tls: ssl.SSLContext | None = None,
@@ -45,6 +46,8 @@ async def connect(
         renew: begin a new session after one has expired. The state is LOST in between, and what belonged to the old
             session ends with `SessionExpiredError`. Without it every later call raises that error.
         connect_timeout: seconds to wait for the first session; None waits for ever.
+        patient: wait that long even if no server can be reached. Without it, the first session is given up as soon as
+            every host has refused the connection once.
         call_timeout: seconds for each call, None for no limit; see also `Client.within`.
         flight: requests sent and not yet answered at once; others wait here.
         tls: use TLS; the host names are checked as this context says.
@@ -71,6 +74,7 @@ async def connect(
     async def serve() -> None:
         with shelter:
             async with anyio.create_task_group() as jobs:
+                runner.jobs = jobs
                 jobs.start_soon(runner.run)
                 if read_only:
                     jobs.start_soon(runner.seek_quorum)
@@ -78,10 +82,11 @@ async def connect(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(serve)
         try:
-            await _first_session(runner, connect_timeout)
+            await _first_session(runner, connect_timeout, patient)
             yield Client(runner, chroot, call_timeout)
         except BaseException as error:
             failure = error
+        runner.jobs = None
         with anyio.CancelScope(shield=True):
             await runner.close()
         shelter.cancel()
@@ -89,12 +94,16 @@ async def connect(
         raise failure
 
 
-async def _first_session(runner: Runner, seconds: float | None) -> None:
+async def _first_session(runner: Runner, seconds: float | None, patient: bool) -> None:
+    def decided(now: StateChange) -> bool:
+        return now.state.connected or now.state is State.AUTH_FAILED or (not patient and runner.unreachable)
+
     with anyio.move_on_after(seconds):
-        change = await runner.board.wait(lambda now: now.state.connected or now.state is State.AUTH_FAILED)
+        change = await runner.board.wait(decided)
         if runner.session.ended is not None:
             raise runner.session.ended()
         if change.state.connected:
             return
-    last = runner.board.now
-    raise ConnectionLossError(f"no session within {seconds} s; {last.state.value}: {last.reason}")
+    why = "; ".join(f"{host}: {reason}" for host, reason in runner.failures.items()) or runner.board.now.reason
+    limit = "" if runner.unreachable and not patient else f" within {seconds} s"
+    raise ConnectionLossError(f"no session{limit}: {why}")

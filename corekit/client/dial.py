@@ -5,6 +5,7 @@ Not here: what is said on the connection (`session.py`), and when to dial (`runn
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import ssl
@@ -66,4 +67,7 @@ def why(error: BaseException) -> str:
         return "the server closed the connection"
     if isinstance(error, anyio.BrokenResourceError | anyio.ClosedResourceError):
         return f"the connection broke ({error.__cause__ or type(error).__name__})"
-    return str(error) or type(error).__name__
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno).lower()
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

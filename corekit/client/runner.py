@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, TaskGroup
 
 from corekit.client import op
 from corekit.client.dial import DialError, dial, serves_writes, why
@@ -66,6 +66,8 @@ class Runner:
         self.credentials = [Credential(scheme, data) for scheme, data in credentials]
         self.session = self._new_session()
         self.leases = LeaseBook()
+        self.failures: dict[str, str] = {}  # why the last connection to each host failed
+        self._undialled: set[Host] = set()  # hosts whose last dial failed
         self._ring = random.sample(options.hosts, len(options.hosts))
         self._next = 0
         self._last_heard = 0.0
@@ -74,6 +76,7 @@ class Runner:
         self._redial: Host | None = None  # go there next
         self._leave = ""  # why the present connection is to be left
         self._closing = False
+        self.jobs: TaskGroup | None = None  # lives as long as the client
 
     def _new_session(self) -> Session:
         options = self.options
@@ -164,8 +167,11 @@ class Runner:
             try:
                 stream = await dial(host, self._dial_seconds(), self.options.tls)
             except (*DialError, TimeoutError) as error:
+                self._undialled.add(host)
+                self.failures[str(host)] = why(error)
                 self._tell(state, f"{host}: {why(error)}", str(host))
             else:
+                self._undialled.discard(host)
                 began = anyio.current_time()
                 reason = await self._serve(stream, host)
                 if self._closing:
@@ -176,11 +182,17 @@ class Runner:
                     state = State.CONNECTING
                 elif self.session.granted:
                     state = State.SUSPENDED
+                self.failures[str(host)] = reason
                 self._tell(state, f"{host}: {reason}", str(host))
                 if anyio.current_time() - began > GOOD_SECONDS:
                     tries = 0
             await anyio.sleep(random.uniform(0, self._wait_max(tries)))
             tries += 1
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether no host could be dialled when it was last tried."""
+        return self._undialled.issuperset(self._ring)
 
     def _wait_max(self, tries: int) -> float:
         """All hosts are tried quickly once, then ever more slowly."""

@@ -255,12 +255,24 @@ async def test_cancelling_the_block_is_quick_and_closes_the_session(zk: Client, 
 
 
 async def test_nobody_there() -> None:
-    with pytest.raises(ConnectionLossError, match=r"no session within 0\.3 s; connecting: 127\.0\.0\.1:1: "):
+    with pytest.raises(ConnectionLossError, match=r"no session within 0\.3 s: 127\.0\.0\.1:1: connection refused"):
         async with connect("127.0.0.1:1", connect_timeout=0.3):
             pass
     with pytest.raises(UserError):
         async with connect("127.0.0.1:1", timeout=0):
             pass
+
+
+async def test_without_patience_servers_that_refuse_are_tried_once() -> None:
+    with anyio.fail_after(10):
+        with pytest.raises(ConnectionLossError, match=r"no session: .*: connection refused; .*: connection refused"):
+            async with connect("127.0.0.1:1,127.0.0.1:2", connect_timeout=None, patient=False):
+                pass
+
+
+async def test_without_patience_one_server_that_answers_will_do(server: Server) -> None:
+    async with connect(f"127.0.0.1:1,127.0.0.1:2,{server.hosts}", patient=False) as zk:
+        assert zk.state.server == server.hosts
 
 
 async def test_a_host_that_does_not_resolve_is_passed_over(server: Server) -> None:
