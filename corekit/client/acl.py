@@ -68,7 +68,7 @@ def parse_acl(text: str) -> list[ACL]:
 
 def pack_acl(entries: Iterable[tuple[int, str, str]]) -> bytes:
     """The entries as a vector on the wire."""
-    if entries is OPEN:
+    if entries is OPEN or entries == OPEN:
         return _OPEN_WIRE
     parts = []
     for perms, scheme, acl_id in entries:

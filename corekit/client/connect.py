@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from corekit.client.acl import OPEN
 from corekit.client.client import Client
 from corekit.client.hosts import parse_hosts
+from corekit.client.paths import path_bytes
 from corekit.client.runner import Options, Runner
 from corekit.client.types import State, StateChange
 from corekit.errors import ConnectionLossError, UserError
@@ -29,6 +31,7 @@ async def connect(
     call_timeout: float | None = None,
     flight: int = 1000,
     tls: ssl.SSLContext | None = None,
+    default_acl: Sequence[tuple[int, str, str]] = OPEN,
     request_bytes_max: int = JUTE_MAX_BUFFER,
     reply_bytes_max: int = 64 * 1024 * 1024,
 ) -> AsyncIterator[Client]:
@@ -51,6 +54,7 @@ async def connect(
         call_timeout: seconds for each call, None for no limit; see also `Client.within`.
         flight: requests sent and not yet answered at once; others wait here.
         tls: use TLS; the host names are checked as this context says.
+        default_acl: for nodes created without an ACL of their own, those of recipes included.
         request_bytes_max: requests above this are refused here with a clear error, because servers answer them by
             hanging up. Their limit is `jute.maxbuffer`, 1 MiB by default.
         reply_bytes_max: replies above this end the request with `ProtocolError`.
@@ -63,7 +67,18 @@ async def connect(
     parsed, chroot = parse_hosts(hosts)
     if timeout <= 0 or flight < 1:
         raise UserError("timeout must be above 0 and flight at least 1")
-    options = Options(parsed, timeout, read_only, renew, flight, call_timeout, request_bytes_max, reply_bytes_max, tls)
+    options = Options(
+        hosts=parsed,
+        timeout=timeout,
+        read_only=read_only,
+        renew=renew,
+        flight=flight,
+        call_timeout=call_timeout,
+        request_bytes_max=request_bytes_max,
+        reply_bytes_max=reply_bytes_max,
+        tls=tls,
+        default_acl=tuple(default_acl),
+    )
     credentials = [(scheme, data.encode() if isinstance(data, str) else data) for scheme, data in auth]
     runner = Runner(options, credentials)
     # The tasks are shielded, so that a cancelled block can still say goodbye to the server. An error of the block
@@ -83,7 +98,7 @@ async def connect(
         tasks.start_soon(serve)
         try:
             await _first_session(runner, connect_timeout, patient)
-            yield Client(runner, chroot, call_timeout)
+            yield Client(runner, path_bytes(chroot), call_timeout)
         except BaseException as error:
             failure = error
         runner.jobs = None

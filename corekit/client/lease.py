@@ -19,6 +19,7 @@ from corekit.client.errors import LeaseLost
 from corekit.errors import ConnectionLossError
 
 if TYPE_CHECKING:
+    from corekit.client.client import Client
     from corekit.client.runner import Runner
     from corekit.client.session import Session
 
@@ -95,7 +96,12 @@ class Lease:
             self.lost = reason
             self._scope.cancel()
 
-    async def __aenter__(self) -> Self:
+    async def prove(self) -> Self:
+        """Wait until the session is proved alive. Then enter with `with lease:`, or use `async with`, which does both.
+
+        Raises:
+            SessionExpiredError, NotReadOnlyError: it cannot be.
+        """
         runner = self._runner
         while True:
             session = runner.session
@@ -108,20 +114,40 @@ class Lease:
         self._session = session
         self.session_id = session.id
         self._seconds = MARGIN * session.timeout if self._margin is None else self._margin
+        return self
+
+    def __enter__(self) -> Self:
+        session = self._session
+        assert session is not None, "prove() comes first"
         self._scope.deadline = session.safe_until - self._seconds
-        session.leases += 1
-        runner.leases.add(self)
-        runner.wake_beats()
+        if session.ended is None:
+            session.leases += 1
+        else:
+            self.lose("the session has ended")
+        self._runner.leases.add(self)
+        self._runner.wake_beats()
         self._scope.__enter__()
         return self
+
+    def depend_on(self, client: Client, path: str) -> None:
+        """End the lease also when this node is removed, by whomever."""
+        client.watch_removal(path, lambda: self.lose(f"the node {path} was removed"))
+
+    async def __aenter__(self) -> Self:
+        return (await self.prove()).__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        return self.__exit__(kind, error, trace)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         runner = self._runner
         runner.leases.remove(self)
-        if self._session is runner.session and runner.session.leases:
-            runner.session.leases -= 1
+        if self._session is not None and self._session.leases:
+            self._session.leases -= 1
         late = anyio.current_time() >= self._scope.deadline
         ours = bool(self._scope.__exit__(kind, error, trace))
         if self.lost is None and (late or self._scope.cancelled_caught):

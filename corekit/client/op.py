@@ -206,9 +206,13 @@ def create(
     return _create(ops.CREATE2, path, data, acl, ephemeral | sequential << 1, 0, _created)
 
 
-def delete(path: str, version: int = -1) -> Request[None]:
-    """Remove a znode that has no children; `version` -1 takes any."""
-    return Request(ops.DELETE, path, pack_int(version), _nothing)
+def delete(path: str, version: int = -1, *, retry: bool = False) -> Request[None]:
+    """Remove a znode that has no children; `version` -1 takes any.
+
+    `retry` says that the name will never be used again, so that the request may be sent twice (the second answer is
+    then `NoNodeError`).
+    """
+    return Request(ops.DELETE, path, pack_int(version), _nothing, retry)
 
 
 def set(path: str, data: bytes | None, version: int = -1) -> Request[Stat]:

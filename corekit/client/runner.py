@@ -55,6 +55,7 @@ class Options:
     request_bytes_max: int
     reply_bytes_max: int
     tls: ssl.SSLContext | None
+    default_acl: tuple[tuple[int, str, str], ...]
 
 
 class Runner:

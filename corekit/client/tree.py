@@ -11,10 +11,10 @@ from corekit.client.types import Children
 from corekit.errors import KeeperError, NoNodeError, NotEmptyError
 
 if TYPE_CHECKING:
-    from corekit.client.client import Client
+    from corekit.client.operations import Operations
 
 
-async def walk(client: Client, path: str) -> AsyncIterator[tuple[str, Children]]:
+async def walk(client: Operations, path: str) -> AsyncIterator[tuple[str, Children]]:
     """Every node from `path` downwards, parents before children, level by level. Nodes that vanish are left out.
 
     Raises:
@@ -35,7 +35,7 @@ async def walk(client: Client, path: str) -> AsyncIterator[tuple[str, Children]]
         level = below
 
 
-async def delete_tree(client: Client, path: str, flight: int = 1000) -> int:
+async def delete_tree(client: Operations, path: str, flight: int = 1000) -> int:
     """Remove a node and everything below it, whatever its version; returns how many nodes were removed.
 
     Nodes that others create meanwhile are removed too. Nodes that are gone already are not counted. The root and

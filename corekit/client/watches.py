@@ -36,11 +36,12 @@ class Watch:
     comes first. Any number of tasks may await it, also after it has fired.
     """
 
-    __slots__ = ("_arrived", "_error", "_event", "_skip", "kind", "path")
+    __slots__ = ("_arrived", "_error", "_event", "_skip", "kind", "path", "then")
 
-    def __init__(self, path: bytes, kind: int, skip: int) -> None:
+    def __init__(self, path: bytes, kind: int, skip: int, then: Callable[[WatchEvent], None] | None = None) -> None:
         self.path = path
         self.kind = kind
+        self.then = then  # called at once with the event; must not block
         self._skip = skip
         self._event: WatchEvent | None = None
         self._error: Exception | None = None
@@ -54,8 +55,10 @@ class Watch:
     def deliver(self, kind: EventType, path: bytes, zxid: int) -> None:
         """The registry's: the event came."""
         if not self.fired:
-            self._event = WatchEvent(kind, path_text(path, self._skip), zxid)
+            self._event = event = WatchEvent(kind, path_text(path, self._skip), zxid)
             self._wake()
+            if self.then is not None:
+                self.then(event)
 
     def end(self, error: Exception) -> None:
         """The registry's: no event will come."""
