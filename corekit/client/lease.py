@@ -70,6 +70,7 @@ class Lease:
         self._session: Session | None = None
         self._scope = anyio.CancelScope()
         self._seconds = 0.0
+        self._over = False
         self.session_id = 0
         self.lost: str | None = None
 
@@ -92,7 +93,7 @@ class Lease:
 
     def lose(self, reason: str) -> None:
         """Cancel the body now."""
-        if self.lost is None:
+        if self.lost is None and not self._over:
             self.lost = reason
             self._scope.cancel()
 
@@ -152,6 +153,7 @@ class Lease:
         ours = bool(self._scope.__exit__(kind, error, trace))
         if self.lost is None and (late or self._scope.cancelled_caught):
             self.lost = "no heartbeat in time"
+        self._over = True
         if (error is None or ours) and self.lost is not None:
             raise LeaseLost(f"{self.lost}; session 0x{self.session_id & 0xFFFFFFFFFFFFFFFF:x}")
         return ours
