@@ -1,6 +1,7 @@
-"""A pytest plugin that runs the tests inside the kazoo package against one server of ours.
+"""A pytest plugin that runs the tests inside the kazoo package against servers of ours.
 
-kazoo's harness builds its own cluster of Apache ZooKeeper; here its cluster is a server of `tests.support.servers`.
+kazoo's harness builds its own cluster of Apache ZooKeeper; here its cluster is one server of `tests.support.servers`,
+or as many as `COREKIT_INTEROP_SERVERS` says.
 The modules it imports only to make certificates and to count objects are replaced, so that nothing else is needed.
 """
 
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from unittest import mock
 
-from tests.support.servers import Server
+from tests.support.servers import Ensemble, Server
 
 for name in ("OpenSSL", "OpenSSL.crypto", "jks"):
     sys.modules.setdefault(name, mock.MagicMock())
@@ -59,7 +60,11 @@ class Cluster:
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         kind = os.environ.get("COREKIT_INTEROP_KIND", "corekit")
-        self.members = [Member(Server(kind, self.folder.name, SETTINGS))]
+        size = int(os.environ.get("COREKIT_INTEROP_SERVERS", "1"))
+        servers = [Server(kind, self.folder.name, SETTINGS)]
+        if size > 1:
+            servers = Ensemble([kind] * size, self.folder.name, SETTINGS).members
+        self.members = [Member(server) for server in servers]
 
     def __getitem__(self, number: int) -> Member:
         return self.members[number]
@@ -70,7 +75,9 @@ class Cluster:
     def start(self) -> None:
         for member in self.members:
             if not member.running:
-                member.run()
+                member.server.spawn()
+        for member in self.members:
+            member.server.wait_ready()
 
     def terminate(self) -> None:
         for member in self.members:
