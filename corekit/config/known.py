@@ -93,7 +93,6 @@ _TLS_YET = "TLS listeners are not part of this version"
 _REST_YET = "this version does not act on it"
 _THROTTLE_YET = "requests are bounded by globalOutstandingLimit only, connections by maxClientCnxns and maxCnxns"
 _ENSEMBLE_YET = "ensembles do not use it in this version"
-_LOCAL_YET = "local sessions are not part of this version"
 
 PENDING: dict[str, str] = {
     "data_dir_autocreate": "a data directory that is missing is always created",
@@ -121,10 +120,6 @@ PENDING: dict[str, str] = {
     "connection_throttle_global_session_weight": _THROTTLE_YET,
     "connection_throttle_renew_session_weight": _THROTTLE_YET,
     "connection_throttle_local_session_weight": _THROTTLE_YET,
-    "local_sessions_enabled": _LOCAL_YET,
-    "local_sessions_upgrading_enabled": _LOCAL_YET,
-    "read_only_mode_enabled": "read-only mode is not part of this version",
-    "tree_digest_enabled": "the digest of the tree is always kept",
     "enable_eager_acl_check": _ENSEMBLE_YET,
     "ip_use_x_forwarded_for": _REST_YET,
     "ensemble_auth_name": "the ensemble scheme is not part of this version",

@@ -44,10 +44,11 @@ class Session:
         heard_ms: when its client was last heard, on the clock given to the tracker.
         closing: a closeSession is proposed; nothing more is accepted.
         owner: the connection of this server that uses it, or None.
+        local: known to this server only (local sessions).
         home: number of the server where its client is connected, as far as the leader knows; None: not known.
     """
 
-    __slots__ = ("bucket", "closing", "heard_ms", "home", "id", "owner", "timeout_ms")
+    __slots__ = ("bucket", "closing", "heard_ms", "home", "id", "local", "owner", "timeout_ms")
 
     def __init__(self, session_id: int, timeout_ms: int, now_ms: int) -> None:
         self.id = session_id
@@ -56,6 +57,7 @@ class Session:
         self.closing = False
         self.owner: object | None = None
         self.home: int | None = None
+        self.local = False
         self.bucket = 0
 
 

@@ -49,7 +49,7 @@ def attach(replica: Replica, connection: Connection, body: bytes) -> None:
     timeout = min(max(timeout, options.min_session_timeout_ms), options.max_session_timeout_ms)
     connection.timeout_ms = timeout
     connection.read_only = flag == b"\1"
-    tail = b"\0" if flag else b""  # mirrored only if the request had it
+    tail = bytes((replica.read_only,)) if flag else b""  # only if the request had the byte
     if session_id == 0:
         _open(replica, connection, timeout, tail)
     else:
@@ -62,6 +62,12 @@ def _open(replica: Replica, connection: Connection, timeout: int, tail: bytes) -
         return
     session_id = replica.sessions.new_id()
     connection.session_id = session_id
+    if replica.local.enabled:
+        replica.open_local_session(connection, session_id, timeout, _response(timeout, session_id, tail))
+        return
+    if replica.read_only:
+        connection.close("a read-only server opens no session unless localSessionsEnabled is on")
+        return
     replica.open_session(connection, session_id, timeout, _response(timeout, session_id, tail))
 
 
@@ -71,6 +77,9 @@ def _reopen(replica: Replica, connection: Connection, session_id: int, given: by
         connection.close("the password of the session is wrong")
         return
     connection.session_id = session_id
+    if replica.read_only and replica.local.get(session_id) is None:
+        connection.close("without a quorum nobody knows whether the session lives")
+        return
     replica.reopen_session(connection, session_id, timeout, (_response(timeout, session_id, tail), _refusal(tail)))
 
 

@@ -18,9 +18,11 @@ from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.errors import ProtocolError
 from corekit.limits import CLIENT_HELD_MAX
+from corekit.model.sessions import Session
 from corekit.model.tree import Change, Tree
 from corekit.model.watches import Watches
 from corekit.replica.connection import Connection
+from corekit.replica.local import LocalSessions, makes_ephemeral
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.prepare import Malformed, Preparer, Request
 from corekit.replica.reads import Reads
@@ -57,6 +59,8 @@ class Intake(ABC):
         leading: transactions are prepared here; otherwise writes go to the leader.
         refuse_writes: why writes are refused (disk space), or None.
         next_zxid: of the transaction prepared next.
+        read_only: there is no quorum, reads are served to clients that want them all the same.
+        local: sessions that only this server knows.
     """
 
     options: ReplicaOptions
@@ -72,6 +76,16 @@ class Intake(ABC):
     now_ms: int
     wall_ms: int
     next_zxid: int
+    read_only: bool
+    local: LocalSessions
+
+    @abstractmethod
+    def upgrade(self, session: Session) -> None:
+        """Propose that a local session becomes global."""
+
+    @abstractmethod
+    def end_local_session(self, connection: Connection) -> None:
+        """The client closed its local session."""
 
     @property
     @abstractmethod
@@ -174,7 +188,10 @@ class Intake(ABC):
         if op in _WRITES:
             self._write(connection, xid, op, body)
         elif op == ops.SYNC and self.remote.consensus is not None:
-            self.remote.forward(connection, xid, op, body)
+            if self.read_only:
+                self._refuse(connection, xid, errors.NOT_READ_ONLY)
+            else:
+                self.remote.forward(connection, xid, op, body)
         elif op in self.reads.operations:
             if connection.submitted == connection.done:
                 self._read(connection, xid, op, body)
@@ -232,11 +249,14 @@ class Intake(ABC):
             connection.close("authentication failed")
 
     def _write(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
-        if self.refuse_writes is not None and op != ops.CLOSE_SESSION:
-            self._refuse(connection, xid, errors.NOT_READ_ONLY)
-            return
         if op == ops.CLOSE_SESSION:
             connection.ready = False
+        elif self.refuse_writes is not None or self.read_only:
+            self._refuse(connection, xid, errors.NOT_READ_ONLY)
+            return
+        session = connection.session
+        if session is not None and session.local and not self._as_local(connection, session, xid, op, body):
+            return
         if not self.leading:
             self.remote.forward(connection, xid, op, body)
             return
@@ -250,3 +270,19 @@ class Intake(ABC):
         frame = _reply_head(16 + len(reply), xid, zxid, code) + reply
         connection.submitted += 1
         self.propose(zxid, connection, frame, changes, session_op, connection.session_id, 0, entry)
+
+    def _as_local(self, connection: Connection, session: Session, xid: int, op: int, body: bytes) -> bool:
+        """A write of a local session; False if it is answered here.
+
+        Its first ephemeral znode makes the session global.
+        """
+        if op == ops.CLOSE_SESSION:
+            self._refuse(connection, xid, errors.OK)
+            return False
+        if makes_ephemeral(op, body):
+            if not self.local.upgrading:
+                self._refuse(connection, xid, errors.EPHEMERAL_ON_LOCAL_SESSION)
+                return False
+            session.local = False
+            self.upgrade(session)
+        return True

@@ -24,3 +24,5 @@ class ReplicaOptions:
     container_never_used_ms: int = 0
     leader_serves: bool = True
     tree_digest: bool = True
+    local_sessions: bool = False
+    local_sessions_upgrading: bool = False

@@ -104,6 +104,9 @@ class Preparer:
         skip_acl: every access check passes.
         enforce_quota: hard quotas refuse writes.
         close_session_paths: closeSession transactions list what they remove.
+
+    Attributes:
+        may_write_unknown: whether a session that is not tracked may write all the same (local sessions).
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Preparer:
         self._skip_acl = skip_acl
         self._enforce_quota = enforce_quota
         self._close_session_paths = close_session_paths
+        self.may_write_unknown: Callable[[int], bool] = lambda session: False
         self._operations: dict[int, Callable[[Request, int, int], _Result]] = {
             ops.CREATE: self._create,
             ops.CREATE2: self._create,
@@ -171,6 +175,8 @@ class Preparer:
     # ------------------------------------------------------------------------------------------- checks
     def _check_session(self, session: int) -> None:
         tracked = self._sessions.sessions.get(session)
+        if tracked is None and self.may_write_unknown(session):
+            return
         if tracked is None or tracked.closing:
             raise Refused(errors.SESSION_EXPIRED)
 
@@ -285,6 +291,8 @@ class Preparer:
                 raise Refused(errors.BAD_ARGUMENTS)
         elif ttl >= 0:
             raise Refused(errors.BAD_ARGUMENTS)
+        if flags in _EPHEMERAL and session not in self._sessions.sessions:
+            raise Refused(errors.SESSION_EXPIRED)
         self._check_session(session)
 
     def _delete(self, r: Request, zxid: int, now_ms: int) -> _Result:
@@ -322,7 +330,7 @@ class Preparer:
     def _set_data(self, r: Request, zxid: int, now_ms: int) -> _Result:
         session = self._sessions.sessions.get(r.session)
         if session is None or session.closing:
-            raise Refused(errors.SESSION_EXPIRED)
+            self._check_session(r.session)
         body = r.body
         (size,) = _int_at(body, 0)
         data_at = 4 + max(size, 0)

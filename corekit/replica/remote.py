@@ -17,6 +17,7 @@ from corekit import errors
 from corekit.api import EnsembleConsensus, Identity
 from corekit.codec import ops
 from corekit.codec.txns import HEADER, Txn, pack_string
+from corekit.model.sessions import Session
 from corekit.model.tree import Change
 from corekit.replica.connection import Connection
 from corekit.replica.prepare import Malformed, Request
@@ -77,6 +78,11 @@ class Remote:
         self._opening[session_id] = (connection, frame)
         self.consensus.forward(session_id, 0, ops.CREATE_SESSION, _pack_int(timeout_ms), ())
 
+    def upgrade(self, session: Session) -> None:
+        """A local session is to become global; its requests that follow find it so."""
+        assert self.consensus is not None
+        self.consensus.forward(session.id, 0, ops.CREATE_SESSION, _pack_int(session.timeout_ms), ())
+
     def reopen_session(
         self, connection: Connection, session_id: int, timeout_ms: int, answers: tuple[bytes, bytes]
     ) -> None:
@@ -94,7 +100,9 @@ class Remote:
         found = []
         for connection in self._replica.connections:
             session = connection.session
-            if session is not None and session.owner is connection and session.heard_ms >= since:
+            if session is None or session.id not in self._replica.sessions.sessions:
+                continue  # local sessions are nobody else's business
+            if session.owner is connection and session.heard_ms >= since:
                 found.append((session.id, connection.timeout_ms))
         return found
 
@@ -108,9 +116,8 @@ class Remote:
                 self._replica.adopt(connection, txn.session)
                 self._answer(connection, frame)
             return
-        session = self._replica.sessions.sessions.get(txn.session)
-        owner = session.owner if session is not None else None
-        if not isinstance(owner, Connection):
+        owner = self._owner(txn.session)
+        if owner is None:
             return
         asked = self._asked.get(owner)
         if asked and asked[0][0] == txn.cxid and (asked[0][1] == txn.type or txn.type == ops.ERROR):
@@ -124,11 +131,9 @@ class Remote:
 
     def synced(self, session_id: int, cxid: int) -> None:
         """What was decided before the client's sync is applied here."""
-        session = self._replica.sessions.sessions.get(session_id)
-        owner = session.owner if session is not None else None
-        asked = self._asked.get(owner) if isinstance(owner, Connection) else None
-        if asked and asked[0][:2] == (cxid, ops.SYNC):
-            assert isinstance(owner, Connection)
+        owner = self._owner(session_id)
+        asked = self._asked.get(owner) if owner is not None else None
+        if owner is not None and asked and asked[0][:2] == (cxid, ops.SYNC):
             xid, _, body = asked.popleft()
             code, reply = self._replica.reads.answer(owner, ops.SYNC, body)
             self._answer(owner, _reply_head(16 + len(reply), xid, self._replica.tree.zxid, code) + reply)
@@ -140,6 +145,12 @@ class Remote:
             return
         connection, timeout, answers = reopening
         self._replica.reopened(connection, session_id, timeout, answers, valid)
+
+    def _owner(self, session_id: int) -> Connection | None:
+        """The connection of this server that uses a session."""
+        session = self._replica.sessions.sessions.get(session_id) or self._replica.local.get(session_id)
+        owner = session.owner if session is not None else None
+        return owner if isinstance(owner, Connection) else None
 
     def _answer(self, connection: Connection, frame: bytes) -> None:
         connection.out.append(frame)

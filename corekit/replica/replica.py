@@ -28,7 +28,7 @@ from corekit.limits import BATCH_ENTRIES_MAX, PENDING_VIEW_MAX, STATE_STEP_NODES
 from corekit.model import paths, stat
 from corekit.model.digest import MASK
 from corekit.model.quota import Quotas
-from corekit.model.sessions import SessionTracker
+from corekit.model.sessions import Session, SessionTracker
 from corekit.model.tree import SET, Change, Tree
 from corekit.model.watches import Watches
 from corekit.replica.apply import changes_of
@@ -36,6 +36,7 @@ from corekit.replica.connection import Connection
 from corekit.replica.events import Applier
 from corekit.replica.image import StateImage
 from corekit.replica.intake import Intake
+from corekit.replica.local import LocalSessions
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.prepare import Preparer, Request
 from corekit.replica.reads import Reads
@@ -94,6 +95,13 @@ class Replica(Intake):
             enforce_quota=options.enforce_quota,
             close_session_paths=options.close_session_paths,
         )
+        self.local = LocalSessions(
+            options.tick_time_ms,
+            server_id,
+            enabled=options.local_sessions,
+            upgrading=options.local_sessions_upgrading,
+        )
+        self.preparer.may_write_unknown = self.local.may_write
         self.reads = Reads(self.tree, self.watches, schemes, skip_acl=options.skip_acl)
         self.remote = Remote(self, server_id)
         self.stats = Stats()
@@ -101,6 +109,7 @@ class Replica(Intake):
         self.connections: set[Connection] = set()
         self.serving = False
         self.leading = False
+        self.read_only = False
         self.mode = "looking"
         self.refuse_writes: str | None = None
         self.now_ms = 0
@@ -133,6 +142,8 @@ class Replica(Intake):
 
     def serve(self, mode: str, next_zxid: int) -> None:
         """Begin to serve clients; transactions are numbered from `next_zxid`."""
+        if self.read_only:
+            self.suspend("there is a quorum again")
         self.mode = mode
         self.leading = mode in ("standalone", "leader")
         self.serving = True
@@ -147,12 +158,18 @@ class Replica(Intake):
             self.applier.apply(self.tree.change_set(paths.CONFIG, data, -1, 0, self.wall_ms), 0)
             self.tree.drop_pending()
 
+    def serve_read_only(self) -> None:
+        """Without a quorum: serve reads to clients that ask for that."""
+        assert not self.serving
+        self.mode = "read-only"
+        self.serving = self.read_only = True
+
     def suspend(self, why: str) -> None:
         """Stop serving: clients are sent away, what was not proposed is dropped.
 
         What was proposed stays in the tail: the next leader knows whether it is decided.
         """
-        self.serving = self.leading = False
+        self.serving = self.leading = self.read_only = False
         self.mode = "looking"
         self.remote.forget()
         proposed = len(self._pending) - len(self._batch)
@@ -325,6 +342,10 @@ class Replica(Intake):
         self.image.sessions_changed.add(session_id)
         if session_op == ops.CREATE_SESSION:
             self.sessions.add(session_id, timeout_ms, self.now_ms)
+            local = self.local.get(session_id)
+            if local is not None:
+                self.local.close(session_id)
+                by = local.owner if isinstance(local.owner, Connection) else None
             if by is not None:
                 self.adopt(by, session_id)
             if self._on_opened and by is not None:
@@ -354,11 +375,46 @@ class Replica(Intake):
         Args:
             answers: the ConnectResponse if the session lives, and if it does not.
         """
+        local = self.local.get(session_id)
+        if local is not None:
+            self.local.tracker.retime(local, timeout_ms, self.now_ms)
+            self._attach_local(connection, local)
+            connection.out.append(answers[0])
+            return
         if not self.leading:
             self.remote.reopen_session(connection, session_id, timeout_ms, answers)
             return
         session = self.sessions.sessions.get(session_id)
         self.reopened(connection, session_id, timeout_ms, answers, session is not None and not session.closing)
+
+    def open_local_session(self, connection: Connection, session_id: int, timeout_ms: int, frame: bytes) -> None:
+        """A new session that only this server knows."""
+        self._attach_local(connection, self.local.open(session_id, timeout_ms, self.now_ms))
+        connection.out.append(frame)
+
+    def _attach_local(self, connection: Connection, session: Session) -> None:
+        if isinstance(session.owner, Connection) and session.owner is not connection:
+            session.owner.close("its client connected anew")
+        session.owner = connection
+        session.local = True  # also if it was about to become global when the leader was lost
+        connection.session = session
+        connection.ready = True
+
+    def end_local_session(self, connection: Connection) -> None:
+        """See `Intake.end_local_session`."""
+        self.local.close(connection.session_id)
+        connection.close("session closed")
+
+    def upgrade(self, session: Session) -> None:
+        """See `Intake.upgrade`."""
+        if self.leading:
+            # As for a new session of a learner: known from now on, so that the znode prepared next finds its owner.
+            known = self.sessions.add(session.id, session.timeout_ms, self.now_ms)
+            known.owner = session.owner
+            body = session.timeout_ms.to_bytes(4, "big")
+            self.propose_request(Request(session.id, 0, ops.CREATE_SESSION, body, ()), session.timeout_ms)
+        else:
+            self.remote.upgrade(session)
 
     def reopened(
         self, connection: Connection, session_id: int, timeout_ms: int, answers: tuple[bytes, bytes], valid: bool
@@ -404,6 +460,9 @@ class Replica(Intake):
 
     def tick(self) -> None:
         """Time passed: expire sessions, delete empty containers and znodes past their time to live."""
+        for session in self.local.expired(self.now_ms):
+            if isinstance(session.owner, Connection):
+                session.owner.close("session expired")
         if not self.leading:
             self._drop_silent()
             return

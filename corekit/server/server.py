@@ -19,7 +19,7 @@ import trio
 
 from corekit.api import ClientProtocol, EnsembleConsensus
 from corekit.config import Loaded, Settings
-from corekit.errors import EXIT_DISK, EXIT_OK, StorageError
+from corekit.errors import EXIT_DISK, EXIT_OK, StorageError, UserError
 from corekit.replica.options import ReplicaOptions
 from corekit.server.admission import Admission
 from corekit.server.client_port import FastPort, plain_socket
@@ -43,6 +43,7 @@ _FINISH_TRIES = 300
 _STATE_EVERY_S = 1.0
 _SPACE_EVERY_S = 1.0
 _GIVE_BACK_EVERY_S = 10.0
+_READ_ONLY_AFTER_MS = 2000  # as ZooKeeper, but at least a tick
 
 
 def replica_options(s: Settings) -> ReplicaOptions:
@@ -61,6 +62,8 @@ def replica_options(s: Settings) -> ReplicaOptions:
         container_never_used_ms=s.container_max_never_used_interval_ms,
         leader_serves=s.leader_serves,
         tree_digest=s.tree_digest_enabled,
+        local_sessions=s.local_sessions_enabled and s.distributed,
+        local_sessions_upgrading=s.local_sessions_upgrading_enabled,
     )
 
 
@@ -104,6 +107,7 @@ class Server:
         self._stopping = trio.Event()
         self._why = ""
         self._gave_back_at = 0
+        self._looking_since_ms: int | None = None
         self._peer_listeners: list[Any] = []
         self._where_data = os.path.abspath(s.data_dir)
 
@@ -229,7 +233,17 @@ class Server:
         for address in mine.addresses:
             host = "" if s.quorum_listen_on_all_ips else address.host
             for kind, port in (("election", address.election_port), ("quorum", address.quorum_port)):
-                for listener in await self.parts.transport.listen(host, port):
+                try:
+                    listeners = await self.parts.transport.listen(host, port)
+                except UserError as error:
+                    cause = error.__context__
+                    why = cause.strerror if isinstance(cause, OSError) else str(error)
+                    raise UserError(
+                        f"the {kind} port of server.{s.my_id}, {address.host}:{port}, cannot be listened on: {why}. "
+                        f"Check that this is server.{s.my_id} (myid), and what uses the port",
+                        error.exit_code,
+                    ) from None
+                for listener in listeners:
                     self.links.listen(plain_of(listener), kind)
                     self._peer_listeners.append(listener)
 
@@ -266,9 +280,23 @@ class Server:
             for session in self.admission.overdue():
                 self.port.close_session(session, "no session within the time allowed")
             self.port.poll_listeners()
+            if self.links is not None and self.settings.read_only_mode_enabled:
+                self._without_quorum()
             self._end_turn()
             self.port.send_woken()
             self._log_failures()
+
+    def _without_quorum(self) -> None:
+        """With `readonlymode.enabled`: serve reads once there has been no quorum for a while."""
+        replica = self.kernel.replica
+        if replica.serving:
+            self._looking_since_ms = None
+        elif self._looking_since_ms is None:
+            self._looking_since_ms = replica.now_ms
+        elif replica.now_ms - self._looking_since_ms >= max(_READ_ONLY_AFTER_MS, self.settings.tick_time_ms):
+            replica.serve_read_only()
+            log.warning("no quorum: serving reads to clients that ask for read-only mode")
+            self._role_changed("read-only")
 
     def _log_failures(self) -> None:
         failures = self.kernel.replica.stats.observer_failures

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from corekit import errors
 from corekit.api import ConsensusHost, ConsensusStatus, Identity, Peer, Recovery
@@ -10,11 +12,14 @@ from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.codec.records import CreateRequest, MultiHeader, PathRequest, PathWatchRequest, SetDataRequest
 from corekit.model.sessions import password
+from corekit.replica.attach import attach
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.replica import Replica
 from tests.support.heart import OPEN, Client, Heart
 
 LEARNER = 2
+OPTIONS = ReplicaOptions(tick_time_ms=1000)
+LOCAL = replace(OPTIONS, local_sessions=True, local_sessions_upgrading=True)
 
 
 class Uplink:
@@ -55,10 +60,10 @@ class Uplink:
 class Pair:
     """A leader's heart and a learner's replica that applies what the leader has committed."""
 
-    def __init__(self) -> None:
-        self.leader = Heart(ReplicaOptions(tick_time_ms=1000), digest=True)
+    def __init__(self, options: ReplicaOptions = OPTIONS) -> None:
+        self.leader = Heart(options, digest=True)
         self.uplink = Uplink(self.leader)
-        self.replica = Replica(ReplicaOptions(tick_time_ms=1000), {}, 0x200000000000000, server_id=LEARNER)
+        self.replica = Replica(options, {}, 0x200000000000000, server_id=LEARNER)
         self.replica.tree.bootstrap()
         self.replica.tree.start_digest()
         self.now_ms = 1_000
@@ -215,3 +220,61 @@ def test_touched_sessions_are_those_heard_since_and_a_silent_client_is_closed() 
     assert [session for session, _ in pair.replica.remote.touched()] == [busy.connection.session_id]
     assert quiet.connection.closing is not None
     assert busy.connection.closing is None
+
+
+def test_a_local_session_takes_no_transaction_until_its_first_ephemeral() -> None:
+    pair = Pair(LOCAL)
+    for client in (pair.client(), pair.leader.client()):
+        assert pair.leader.replica.sessions.sessions == {}
+        path = b"/%x" % client.connection.session_id
+        assert client.create(path).code == 0
+        assert client.create(path + b"/e", flags=1).code == 0
+        pair.settle()
+        session = client.connection.session_id
+        assert set(pair.leader.replica.sessions.sessions) == {session}
+        assert set(pair.replica.sessions.sessions) == {session}
+        client.send(ops.CLOSE_SESSION)
+        pair.settle()
+        assert [reply.code for reply in client.replies()] == [0]
+        assert pair.leader.replica.tree.ephemerals == {}
+        assert pair.leader.replica.sessions.sessions == {}
+
+
+def test_a_local_session_ends_by_itself_and_without_upgrading_it_owns_nothing() -> None:
+    pair = Pair(replace(LOCAL, local_sessions_upgrading=False))
+    client = pair.client()
+    assert client.create(b"/e", flags=1).code == errors.EPHEMERAL_ON_LOCAL_SESSION
+    assert client.create(b"/p").code == 0
+    assert pair.replica.remote.touched() == []
+    session = client.connection.session_id
+    again = Client(pair, Peer("127.0.0.1", 13))  # type: ignore[arg-type]
+    again.hello(session, password(session))
+    assert again.connection.ready, "this server knows by itself"
+    assert client.connection.closing is not None
+    again.send(ops.CLOSE_SESSION)
+    assert [reply.code for reply in again.replies()[-1:]] == [0]
+    silent = pair.client()
+    for _ in range(14):
+        pair.later(1000)
+    assert silent.connection.closing == "session expired"
+
+
+def test_a_read_only_server_reads_and_refuses_the_rest() -> None:
+    pair = Pair(LOCAL)
+    writer = pair.client()
+    writer.create(b"/a")
+    pair.replica.suspend("the leader is gone")
+    pair.replica.serve_read_only()
+    for flag, ready in ((b"", False), (b"\0", False), (b"\1", True)):
+        client = Client(pair, Peer("127.0.0.1", 14))  # type: ignore[arg-type]
+        attach(pair.replica, client.connection, struct.pack(">iqiqi", 0, 0, 10_000, 0, 16) + bytes(16) + flag)
+        assert client.connection.ready is ready
+    hello = client.frames()[0]
+    assert hello[-1:] == b"\1", "the client is told that the server is read-only"
+    client.send(ops.GET_DATA, PathWatchRequest(b"/a", False).encode())
+    client.send(ops.CREATE, create(b"/b"))
+    client.send(ops.SYNC, PathRequest(b"/").encode())
+    client.send(ops.MULTI, MultiHeader(-1, True, -1).encode())
+    assert [reply.code for reply in client.replies()] == [0, *[errors.NOT_READ_ONLY] * 3]
+    pair.replica.serve("follower", 1)
+    assert client.connection.closing == "there is a quorum again"
