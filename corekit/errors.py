@@ -20,8 +20,11 @@ EXIT_ADMIN = 4
 EXIT_PORT = 14
 EXIT_DISK = 20  # a write or fsync failed: nothing after it may be acknowledged
 EXIT_DAMAGED = 21  # the log or the state on disk is damaged
+EXIT_UNAVAILABLE = 69  # sysexits EX_UNAVAILABLE: no server gave a session or an answer in time
 EXIT_LOST = 70  # a lock or leadership was lost while held
+EXIT_UNKNOWN_OUTCOME = 74  # sysexits EX_IOERR: a write was sent, its answer never came
 EXIT_NOT_ACQUIRED = 75  # sysexits EX_TEMPFAIL: not acquired in time
+EXIT_NO_PERMISSION = 77  # sysexits EX_NOPERM
 
 OK = 0
 SYSTEM_ERROR = -1

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from corekit.cli.connection import command
+from corekit.cli.ensemble_config import config as ensemble
 from corekit.cli.options import (
     ClientPortOption,
     ConfigOption,
@@ -18,7 +20,8 @@ from corekit.cli.options import (
     load_settings,
 )
 
-config_app = typer.Typer(no_args_is_help=True, help="Settings of the server.")
+config_app = typer.Typer(no_args_is_help=True, help="Settings of the server, and the members of the ensemble.")
+config_app.command("ensemble")(command(ensemble))
 
 _HIDDEN = "********"
 _SECRET_OPTION = re.compile("passw|secret|token|key|credential", re.IGNORECASE)

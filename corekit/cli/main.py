@@ -5,7 +5,8 @@ Rules
   `corekit serve` starts fast and imports nothing that it does not use.
 - A `UserError` is one line on stderr and its exit code, never a traceback. A plugin that fails is told in one line and
   takes away nothing but its own commands.
-- What a command needs is imported inside it.
+- What a command needs is imported inside it; the commands on znodes (`verbs.py`) are imported one by one, when they
+  are asked for.
 
 Not here: what the commands do (one module each).
 """
@@ -21,8 +22,10 @@ import typer
 
 from corekit import __version__
 from corekit.cli.config_cmd import config_app
+from corekit.cli.connection import command as connected
 from corekit.cli.plugins_cmd import plugins
 from corekit.cli.serve import serve
+from corekit.cli.verbs import VERBS, Where, register
 from corekit.errors import UserError
 
 # Commands that need no plugin to be known; a group names those of its own.
@@ -30,10 +33,16 @@ BUILT_IN: dict[str, frozenset[str] | None] = {
     "serve": None,
     "plugins": None,
     "version": None,
-    "config": frozenset({"show"}),
+    "config": frozenset({"show", "ensemble"}),
+    "shell": None,
+    "status": None,
+    **{name: None for name, verb in VERBS.items() if Where.ONCE in verb.where},
 }
 
-_EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 data directory, 14 port in use, 20 disk failed, 21 damage."
+_EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong use, 69 no server, 74 outcome unknown, 77 no permission; serve: 3 data "
+    "directory, 14 port in use, 20 disk failed, 21 damage; locks: 70 lost while held, 75 not acquired."
+)
 
 
 def _version_option(value: bool) -> None:
@@ -62,8 +71,12 @@ def version() -> None:
     print(f"corekit {__version__} (Python {python_version()}, plugin API {API_VERSION})")
 
 
-def build() -> typer.Typer:
-    """The application with the commands that are built in."""
+def build(only: str | None = None) -> typer.Typer:
+    """The application with the commands that are built in.
+
+    Args:
+        only: the command that will run; the modules of other commands on znodes are then not imported.
+    """
     app = typer.Typer(
         name="corekit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=_EPILOG
     )
@@ -71,7 +84,15 @@ def build() -> typer.Typer:
     app.command(rich_help_panel="Server")(serve)
     app.command(rich_help_panel="Server")(plugins)
     app.add_typer(config_app, name="config", rich_help_panel="Server")
-    app.command()(version)
+    app.command(rich_help_panel="Server")(version)
+    if only is None or only in ("status", "shell"):
+        from corekit.cli.shell import shell
+        from corekit.cli.status import status
+
+        app.command(rich_help_panel="Ensemble")(connected(status))
+        app.command(rich_help_panel="Ensemble")(connected(shell))
+    for name in VERBS if only is None else {only} & set(VERBS):
+        register(app, name, Where.ONCE)
     return app
 
 
@@ -133,8 +154,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and exit the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app = build()
-        if needs_plugins(words):
+        all_commands = needs_plugins(words)
+        app = build(None if all_commands else next((word for word in words if not word.startswith("-")), ""))
+        if all_commands:
             for problem in add_plugin_commands(app):
                 print(f"corekit: warning: {problem}", file=sys.stderr)
         app(words, prog_name="corekit")

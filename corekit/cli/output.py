@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_json(value: Any) -> None:
@@ -20,6 +23,12 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             print("\t".join(row))
         return
     from rich.console import Console
+
+    Console().print(shown_table(titles, rows))
+
+
+def shown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table for a rich console."""
     from rich.table import Table
     from rich.text import Text
 
@@ -28,7 +37,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    return table
 
 
 def warn(text: str) -> None:

@@ -1,0 +1,342 @@
+"""`corekit shell`: the commands of the registry line by line, on one session.
+
+Two threads: the main one reads lines and waits for results; the event loop with the session runs in the other, so that
+heartbeats go on and events are printed while a person thinks. Only the event loop touches the client.
+
+Names, options and output are those of ZooKeeper's `zkCli.sh`. Not here: the commands themselves (`verbs.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from corekit.cli.connection import Command, Session, Target, failure
+from corekit.cli.verbs import VERBS, Where, register
+from corekit.errors import CorekitError, UserError
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+    from corekit.cli.tree_watch import Watches
+    from corekit.client import Client
+
+HISTORY_SHOWN = 11  # as zkCli
+HISTORY_KEPT = 1000
+LINE_COMMANDS = {
+    "close": "Close the session.",
+    "connect": "Close the session and open another: connect [HOST:PORT,...].",
+    "exit": "Leave.",
+    "help": "List the commands; help COMMAND explains one.",
+    "history": "The last commands, with their numbers.",
+    "quit": "Leave.",
+    "redo": "Run a command again: redo NUMBER.",
+    "version": "The version of corekit.",
+}
+# zkCli's names for states of the session.
+STATES = {
+    "connected": "SyncConnected",
+    "connected, read-only": "ConnectedReadOnly",
+    "suspended": "Disconnected",
+    "lost": "Expired",
+    "authentication failed": "AuthFailed",
+    "closed": "Closed",
+}
+
+
+_WORD = re.compile(r"""\s*("[^"]*"|'[^']*'|\S+)""")
+
+
+def split(line: str) -> list[str]:
+    """The words of a line. Quotes of either kind group words if they begin one, as in zkCli: `{"a":1}` is a word."""
+    words = [match.group(1) for match in _WORD.finditer(line)]
+    return [word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word for word in words]
+
+
+class Link:
+    """A connected session in the event loop's thread."""
+
+    def __init__(self, zk: Client, watches: Watches) -> None:
+        self.zk = zk
+        self.watches = watches
+
+
+class Shell:
+    """One run of the shell.
+
+    Attributes:
+        print_watches: print events of watches and of the session.
+    """
+
+    def __init__(self, portal: BlockingPortal, target: Target, out: Callable[[str], None] = print) -> None:
+        self.print_watches = True
+        self._portal = portal
+        self._target = target
+        self._out = out
+        self._link: Link | None = None
+        self._context: AbstractContextManager[Link, bool | None] | None = None
+        self._history: list[str] = []
+        app = typer.Typer(
+            add_completion=False,
+            no_args_is_help=True,
+            pretty_exceptions_enable=False,
+            rich_markup_mode="rich",
+            help="Commands of the shell; COMMAND --help explains one.",
+        )
+        app.callback()(lambda: None)
+        for name in VERBS:
+            register(app, name, Where.SHELL)
+        for name, text in LINE_COMMANDS.items():
+            app.command(name, help=text, rich_help_panel="Shell")(lambda: None)
+        self.command = typer.main.get_command(app)
+
+    # -------------------------------------------------------------------------------------- session
+    @property
+    def watches(self) -> Watches:
+        """The watches of the present session (in the event loop's thread)."""
+        assert self._link is not None
+        return self._link.watches
+
+    def open(self, hosts: str | None = None) -> None:
+        """Connect, closing the session before.
+
+        Raises:
+            UserError: no session was granted.
+        """
+        self.close()
+        if hosts is not None:
+            self._target = replace(self._target, hosts=hosts)
+        context = self._portal.wrap_async_context_manager(self._session())
+        try:
+            self._link = context.__enter__()
+        except BaseException as error:
+            raise failure(error) from error
+        self._context = context
+
+    def close(self) -> None:
+        """End the session, if there is one."""
+        context, self._context, self._link = self._context, None, None
+        if context is not None:
+            context.__exit__(None, None, None)
+            from corekit.cli.text import event_text
+
+            self.show(event_text("None", None, "Closed"))
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Link]:
+        import anyio
+
+        from corekit.cli.tree_watch import Watches
+
+        async with self._target.connect() as zk, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._show_states, zk)
+            yield Link(zk, Watches(tasks, zk, self.show))
+            tasks.cancel_scope.cancel()
+
+    async def _show_states(self, zk: Client) -> None:
+        from corekit.cli.text import event_text
+
+        async for change in zk.states():
+            name = STATES.get(change.state.value)
+            if name is not None and name != "Closed":
+                self.show(event_text("None", None, name))
+
+    def show(self, text: str) -> None:
+        """Print what was not asked for, unless `printwatches off`."""
+        if self.print_watches:
+            self._out(text)
+
+    def run(self, function: Command, json: bool, values: dict[str, Any]) -> int:
+        """Run a command of the registry on the session; called by its typer command in the main thread."""
+        link = self._link
+        if link is None:
+            raise UserError("Not connected", 1)
+        session = Session(link.zk, self._target, json, self)
+        future = self._portal.start_task_soon(_awaited, function, session, values)
+        try:
+            return future.result() or 0
+        except KeyboardInterrupt:
+            future.cancel()
+            return 130
+
+    # ---------------------------------------------------------------------------------------- lines
+    def execute(self, line: str) -> bool:
+        """Run one line; False if it is the last. Errors are printed."""
+        words = split(line)
+        if not words:
+            return True
+        if words[0] == "redo":
+            again = self._redone(words)
+            if again is None:
+                return True
+            line = again
+            words = split(line)
+        self._history.append(line)
+        if words[0] in ("quit", "exit"):
+            return False
+        try:
+            self._run_words(words)
+        except UserError as error:
+            print(error, file=sys.stderr)
+        except CorekitError as error:
+            print(failure(error), file=sys.stderr)
+        except TyperException as error:
+            print(f"{words[0]}: {error.format_message()}", file=sys.stderr)
+        except OSError as error:
+            print(f"{words[0]}: {error}", file=sys.stderr)
+        sys.stdout.flush()
+        return True
+
+    def _run_words(self, words: list[str]) -> None:
+        name, *arguments = words
+        if "--help" in arguments or name not in LINE_COMMANDS:
+            self.command.main(args=words, prog_name="", standalone_mode=False, obj=self)
+        elif name == "help":
+            self.command.main(args=[*arguments[:1], "--help"], prog_name="", standalone_mode=False)
+        elif name == "history":
+            first = max(0, len(self._history) - HISTORY_SHOWN)
+            for number, line in enumerate(self._history[first:], first):
+                print(f"{number} - {line}")
+        elif name == "close":
+            self.close()
+        elif name == "connect":
+            self.open(arguments[0] if arguments else None)
+        elif name == "version":
+            from corekit.cli.main import version
+
+            version()
+
+    def _redone(self, words: list[str]) -> str | None:
+        if len(words) == 2 and words[1].isdigit() and int(words[1]) < len(self._history):
+            return self._history[int(words[1])]
+        print("redo takes the number of a command in the history", file=sys.stderr)
+        return None
+
+    def prompt(self) -> str:
+        """zkCli's prompt."""
+        link = self._link
+        state = "CLOSED" if link is None else link.zk.state.state.name
+        return f"[zk: {self._target.hosts}({state}) {len(self._history)}] "
+
+    def completions(self, line: str, word: str) -> list[str]:
+        """What the last word of a line may become: a command, an option or a path."""
+        before = line[: len(line) - len(word)].split()
+        if not before:
+            names = [*(name for name, verb in VERBS.items() if Where.SHELL in verb.where), *LINE_COMMANDS]
+            return [f"{name} " for name in sorted(names) if name.startswith(word)]
+        if word.startswith("/") and self._link is not None:
+            from corekit.cli.complete import complete
+
+            return self._portal.call(complete, self._link.zk, word)
+        if word.startswith("-"):
+            commands: dict[str, Any] = getattr(self.command, "commands", {})
+            found = commands.get(before[0])
+            options = [] if found is None else [option for one in found.params for option in one.opts]
+            return [f"{option} " for option in sorted(options) if option.startswith(word)]
+        return []
+
+
+async def _awaited(function: Command, session: Session, values: dict[str, Any]) -> int | None:
+    return await function(session, **values)
+
+
+# ------------------------------------------------------------------------------------- the terminal
+def history_file() -> Path:
+    """Where the lines typed are kept: `$COREKIT_HISTORY`, else a file of the user's state directory."""
+    named = os.environ.get("COREKIT_HISTORY")
+    if named is not None:
+        return Path(named)
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(base, "corekit", "shell_history")
+
+
+@contextmanager
+def terminal(shell: Shell) -> Iterator[None]:
+    """Line editing with history and completion, if there is a terminal and readline."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    path = history_file()
+    try:
+        readline.read_history_file(path)
+    except OSError:
+        pass
+    readline.set_history_length(HISTORY_KEPT)
+    readline.set_completer_delims(" \t\n\"'")
+    found: list[str] = []
+
+    def complete(word: str, number: int) -> str | None:
+        nonlocal found
+        if number == 0:
+            try:
+                found = shell.completions(readline.get_line_buffer()[: readline.get_endidx()], word)
+            except Exception:  # readline would print a traceback into the line
+                found = []
+        return found[number] if number < len(found) else None
+
+    readline.set_completer(complete)
+    libedit = "libedit" in (readline.__doc__ or "")
+    readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
+    try:
+        yield
+    finally:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(path)
+            path.chmod(0o600)  # credentials may have been typed
+        except OSError:
+            pass
+
+
+def lines(shell: Shell) -> Iterator[str]:
+    """What is typed, or piped in. Ctrl-C gives up a line, Ctrl-D ends."""
+    if not sys.stdin.isatty():
+        yield from sys.stdin
+        return
+    with terminal(shell):
+        while True:
+            try:
+                yield input(shell.prompt())
+            except EOFError:
+                print()
+                return
+            except KeyboardInterrupt:
+                print()
+
+
+def shell(target: Target) -> int:
+    """Type commands on one session: those of zkCli.sh, and more. Tab completes commands, options and paths.
+
+    Lines are also taken from a pipe. Without a terminal there is no prompt.
+
+    [bold]Examples[/bold]
+
+      corekit shell -H h1:2181,h2:2181/app
+
+      echo "ls /" | corekit shell
+    """
+    from anyio.from_thread import start_blocking_portal
+
+    with start_blocking_portal(backend="trio") as portal:
+        run = Shell(portal, target)
+        try:
+            run.open()
+            if sys.stdin.isatty():
+                print(f"Connected to {target.hosts}. Type help for the commands, quit to leave.")
+            for line in lines(run):
+                if not run.execute(line.strip()):
+                    break
+        finally:
+            run.close()
+    return 0
