@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("corekit.server")
 
 _TICK_S = 0.05
-_LINK_TICK_S = 0.01  # elections count in tens of milliseconds
+_CALM_TICK_S = 0.025  # in an ensemble, where a lost leader should be noticed soon
+_LOOKING_TICK_S = 0.01  # elections count in tens of milliseconds
 _FINISH_S = 1.5  # how long writes in flight are waited for when the server stops
 _FINISH_TRIES = 300
 _STATE_EVERY_S = 1.0
@@ -270,7 +271,7 @@ class Server:
         consensus, replica = self.kernel.consensus, self.kernel.replica
         next_expiry = 0
         while True:
-            await trio.sleep(_TICK_S if self.links is None else _LINK_TICK_S)
+            await trio.sleep(_TICK_S if self.links is None else _CALM_TICK_S if replica.serving else _LOOKING_TICK_S)
             self._begin_turn()
             consensus.tick(replica.now_ms)
             if replica.now_ms >= next_expiry:
