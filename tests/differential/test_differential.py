@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import needs
 from tests.differential.lockstep import Mismatch, Pair
-from tests.differential.planted import Plants, Proxy
 from tests.differential.plan import LANES, Plan
+from tests.differential.planted import Plants, Proxy
 from tests.differential.run import SETTINGS, Figures, compare, play
 from tests.support.servers import Server, zookeeper_jar
 
