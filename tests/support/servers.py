@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import functools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -46,6 +47,9 @@ JVM_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )
 
+PORT_RANGE = (10_000, 32_000)  # below those that Linux gives to outgoing connections
+_ports = random.SystemRandom()
+_given_ports: set[int] = set()
 _running: weakref.WeakSet[Server] = weakref.WeakSet()
 
 
@@ -95,10 +99,15 @@ def java_class_path(*more: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free just now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of 127.0.0.1 that is free now, given once, and not one that the system gives to clients meanwhile."""
+    while True:
+        port = _ports.randrange(*PORT_RANGE)
+        if port in _given_ports:
+            continue
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            _given_ports.add(port)
+            return port
 
 
 class Server:

@@ -5,6 +5,7 @@ The members come from the `server.N` lines.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corekit.api import API_VERSION
@@ -46,5 +47,25 @@ def make_consensus(context: Context) -> Zab:
     return Zab(
         s.my_id,
         ensemble,
-        Options(tick_ms=s.tick_time_ms, init_limit=s.init_limit, sync_limit=s.sync_limit),
+        Options(
+            tick_ms=s.tick_time_ms,
+            init_limit=s.init_limit,
+            sync_limit=s.sync_limit,
+            trust_empty=_initialized({s.data_dir, s.data_log_dir or s.data_dir}),
+        ),
     )
+
+
+def _initialized(folders: set[str]) -> bool:
+    """Whether a person says that no data is the right data: ZooKeeper's file `initialize`, which counts once."""
+    found = False
+    for folder in folders:
+        marker = Path(folder) / "initialize"
+        try:
+            marker.unlink()
+            found = True
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"{marker} cannot be removed, but must count only once: {error.strerror}") from None
+    return found

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from corekit_zab.engine import Zab
 
 NOTHING = -(1 << 63)  # leader, zxid and epoch of the vote of a server that may not vote
+TELL_FIRST_MS, TELL_MS = 5_000, 30_000  # people are told after this that there is no leader, and how often then
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Election:
         self._resend_at = NEVER
         self._finalize_at = NEVER
         self._told: dict[int, bytes] = {}
+        self._tell_at = 0
 
     # ------------------------------------------------------------------------------------------- the round
     def start(self) -> None:
@@ -91,6 +93,7 @@ class Election:
         self._outside.clear()
         self._empty.clear()
         self._resend_ms = self.engine.options.notify_ms
+        self._tell_at = self.started_ms + TELL_FIRST_MS
         self._new_round(self._own_vote())
 
     def established(self, epoch: int) -> None:
@@ -267,10 +270,26 @@ class Election:
         elif now >= self._resend_at:
             self._resend_ms = min(2 * self._resend_ms, self.engine.options.notify_max_ms)
             self._broadcast()
+            if now >= self._tell_at:
+                self._tell_at = now + TELL_MS
+                self._tell(now)
         else:
             self.wake_at = min(self._resend_at, self._finalize_at)
 
     # --------------------------------------------------------------------------------------- for people
+    def _tell(self, now: int) -> None:
+        """There is no leader, for seconds now: say what is missing."""
+        engine = self.engine
+        links = engine.election_links.current
+        absent = [f"server.{sid}" for sid in sorted(engine.ensemble.voters) if sid != engine.sid and sid not in links]
+        text = f"no leader for {(now - self.started_ms) // 1000} s"
+        text += f"; not reached: {', '.join(absent)}" if absent else "; every voter is reached"
+        if not engine.trusted and engine.sid in engine.ensemble.voters:
+            text += "; this server does not vote, as its data may be incomplete"
+            if engine.empty:
+                text += ". A new ensemble begins when all its voters are there, see `initialize` in docs/ensembles.md"
+        engine.log("warning", text)
+
     def _compare_config(self, sid: int, text: bytes) -> None:
         if not text or self._told.get(sid) == text:
             return
