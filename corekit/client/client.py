@@ -42,11 +42,19 @@ class Client(Operations):
     def at(self, path: str) -> Client:
         """The same session, seeing `path` (which need not exist yet) as its root."""
         root = under(self._chroot, op.exists(path).path or b"").rstrip(b"/")
-        return Client(self._runner, root, self._seconds)
+        return Client(self._runner, root, self._seconds, self._session)
 
     def within(self, seconds: float | None) -> Client:
         """The same session, with another deadline for each call (None: no deadline)."""
-        return Client(self._runner, self._chroot, seconds)
+        return Client(self._runner, self._chroot, seconds, self._session)
+
+    def bound(self, lease: Lease | None = None) -> Client:
+        """A view of the present session (or a lease's) alone: when it has ended, calls raise `SessionExpiredError`.
+
+        What it writes can therefore not happen in a session that has taken its place.
+        """
+        session = self._runner.session if lease is None else lease.session
+        return Client(self._runner, self._chroot, self._seconds, session)
 
     # ---------------------------------------------------------------------------------------- state
     @property
@@ -177,7 +185,7 @@ class Client(Operations):
             watch = Watch(b"", kind, len(self._chroot))
         watch.path = under(self._chroot, request.path)
         call = Call(request, self._chroot, watch)
-        self._runner.submit(call)
+        self._submit(call)
         return await self._runner.finish(call, self._seconds), watch
 
     def watch_removal(self, path: str, removed: Callable[[], None]) -> None:
@@ -202,7 +210,7 @@ class Client(Operations):
         watch = Watch(under(self._chroot, request.path), DATA, len(self._chroot), seen)
         call = Call(request, self._chroot, watch)
         call.wake = answered
-        self._runner.submit(call)
+        self._submit(call)
 
     def forget(self, watch: Watch) -> None:
         """Give up a one-shot watch that has not fired."""
@@ -233,7 +241,7 @@ class Client(Operations):
         finally:
             unused = session.watches.forget_stream(stream)
             if unused and session is self._runner.session and self.state.state.connected:
-                self._runner.submit(Call(op.remove_watches(path), self._chroot))
+                self._submit(Call(op.remove_watches(path), self._chroot))
 
     def follow(self, path: str) -> DataFollower:
         """`async for data in zk.follow(path)`: the node's data now and after every change; None while there is none."""

@@ -79,6 +79,12 @@ class Lease:
         """When the body will be cancelled unless another heartbeat succeeds (`anyio.current_time` clock)."""
         return self._scope.deadline
 
+    @property
+    def session(self) -> Session:
+        """The session that the body depends on; only once it is proved alive."""
+        assert self._session is not None, "prove() comes first"
+        return self._session
+
     def remaining(self) -> float:
         """Seconds until `deadline`."""
         return self._scope.deadline - anyio.current_time()

@@ -17,6 +17,7 @@ from corekit.client.op import Request
 from corekit.client.paths import parent, path_bytes, path_text, under
 from corekit.client.protocol import Call
 from corekit.client.runner import Runner
+from corekit.client.session import Session
 from corekit.client.stream import Stream
 from corekit.client.tree import delete_tree, walk
 from corekit.client.types import Children, Created, Data, Identity
@@ -31,12 +32,16 @@ Acl = Iterable[tuple[int, str, str]]
 class Operations:
     """The operations on a session, under a chroot and with a deadline for each call."""
 
-    __slots__ = ("_chroot", "_runner", "_seconds")
+    __slots__ = ("_chroot", "_runner", "_seconds", "_session")
 
-    def __init__(self, runner: Runner, chroot: bytes, seconds: float | None) -> None:
+    def __init__(self, runner: Runner, chroot: bytes, seconds: float | None, session: Session | None = None) -> None:
         self._runner = runner
         self._chroot = chroot
         self._seconds = seconds
+        self._session = session
+
+    def _submit(self, call: Call[Any]) -> None:
+        self._runner.submit(call, self._session)
 
     @property
     def default_acl(self) -> tuple[tuple[int, str, str], ...]:
@@ -47,14 +52,14 @@ class Operations:
     async def call(self, request: Request[T]) -> T:
         """Send one request (see `corekit.client.op`) and wait for its result."""
         call = Call(request, self._chroot)
-        self._runner.submit(call)
+        self._submit(call)
         return await self._runner.finish(call, self._seconds)
 
     async def gather(self, *requests: Request[Any]) -> list[Any]:
         """Send requests together and return their results in order; raises the first error once all have answers."""
         calls = [Call(request, self._chroot) for request in requests]
         for call in calls:
-            self._runner.submit(call)
+            self._submit(call)
         for call in calls:
             try:
                 await self._runner.finish(call, self._seconds)
@@ -69,7 +74,7 @@ class Operations:
             requests: taken from as places become free, so it may be endless.
             errors: yield errors instead of raising them (raising leaves the stream usable).
         """
-        return Stream(self._runner, self._chroot, self._seconds, requests, flight, errors)
+        return Stream(self._runner, self._session, self._chroot, self._seconds, requests, flight, errors)
 
     async def multi(self, parts: Sequence[Request[Any]]) -> list[Any]:
         """A transaction of `op.create`, `op.delete`, `op.set` and `op.check`: all of it happens, or nothing.
@@ -197,7 +202,9 @@ class Operations:
     async def ensure(self, path: str, *, acl: Acl | None = None) -> None:
         """Make sure that a node and all its parents exist. Safe to repeat, and repeated when the outcome is unknown."""
         full = path_text(under(self._chroot, path_bytes(path.rstrip("/") or "/")))
-        await Operations(self._runner, b"", self._seconds)._ensure(full, self.default_acl if acl is None else acl)
+        await Operations(self._runner, b"", self._seconds, self._session)._ensure(
+            full, self.default_acl if acl is None else acl
+        )
 
     async def _ensure(self, path: str, acl: Acl) -> None:
         while path != "/":

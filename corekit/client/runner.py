@@ -86,8 +86,8 @@ class Runner:
         )
 
     # Calls
-    def submit(self, call: Call[Any]) -> None:
-        """Send a call when its turn comes.
+    def submit(self, call: Call[Any], session: Session | None = None) -> None:
+        """Send a call when its turn comes, in the present session or the one meant (and fail if that has ended).
 
         Raises:
             BadArgumentsError: the packet is larger than servers accept, so none would answer.
@@ -98,7 +98,7 @@ class Runner:
                 "jute.maxbuffer; set request_bytes_max if they are configured for more)",
                 path=call.path,
             )
-        self.session.submit(call)
+        (session or self.session).submit(call)
         if not self._dirty.is_set():
             self._dirty.set()
 

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from corekit.client.op import Request
 from corekit.client.protocol import Call
 from corekit.client.runner import Runner
+from corekit.client.session import Session
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ class Stream(Generic[T]):
     def __init__(
         self,
         runner: Runner,
+        session: Session | None,
         chroot: bytes,
         seconds: float | None,
         requests: Iterable[Request[T]],
@@ -26,6 +28,7 @@ class Stream(Generic[T]):
         errors: bool,
     ) -> None:
         self._runner = runner
+        self._session = session
         self._chroot = chroot
         self._seconds = seconds
         self._requests = iter(requests)
@@ -61,6 +64,6 @@ class Stream(Generic[T]):
         for request in self._requests:
             call = Call(request, self._chroot)
             self._calls.append(call)
-            runner.submit(call)
+            runner.submit(call, self._session)
             if len(self._calls) >= self._flight:
                 return

@@ -12,15 +12,17 @@ What locks, semaphores and elections are made of. Rules
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import anyio
 
 from corekit.client import Client, Lease, NotAcquired, OutcomeUnknown, op
+from corekit.client.op import Request
 from corekit.client.paths import join, name
-from corekit.errors import ConnectionLossError, CorekitError, NoNodeError, SessionExpiredError
+from corekit.errors import ConnectionLossError, CorekitError, KeeperError, NoNodeError, SessionExpiredError
 from corekit_recipes.naming import Layout, Place, Want, distance, line, new_prefix
 
 CLEAN_UP_SECONDS = 5.0  # how long leaving waits for the server; the removal goes on after that
@@ -36,12 +38,27 @@ class Grant:
         path: the znode that stands for the grant.
         session_id: the session that owns it.
         lease: when the body will be cancelled (`lease.remaining()`), and why it was (`lease.lost`).
+        zk: the client, bound to the session of the grant: its calls fail once that session has ended.
     """
 
     token: int
     path: str
     session_id: int
     lease: Lease
+    zk: Client
+
+    async def multi(self, parts: Sequence[Request[Any]]) -> list[Any]:
+        """A transaction that takes effect only if the grant is still held then, as the ensemble sees it.
+
+        Raises:
+            NoNodeError with index -1: it is not held any more. Otherwise as `Client.multi`.
+        """
+        try:
+            results = await self.zk.multi([op.check(self.path), *parts])
+        except KeeperError as error:
+            error.index -= 1
+            raise
+        return results[1:]
 
 
 class Removed(CorekitError):
@@ -119,82 +136,137 @@ class Contender:
                 await changed
             names = await self.zk.children(self.line_path)
 
-    async def confirm(self, lease: Lease) -> bool:
-        """Prove the session alive, then see that our node is there and ours; the lease depends on it from now on."""
-        assert self.path is not None
-        await lease.prove()
-        stat = await self.zk.exists(self.path)
-        if stat is None or stat.ephemeral_owner != lease.session_id:
-            return False
-        lease.depend_on(self.zk, self.path)
-        return True
-
     async def leave(self) -> None:
         """Remove the node, whatever was or was not reached."""
         if self._tried:
-            # Without a connection there is nothing to wait for: the removal is sent as soon as there is one.
-            await self.zk.clean_up(self._remove, CLEAN_UP_SECONDS if self.zk.state.state.connected else 0)
+            await remove(self.zk, self.line_path, self.prefix, self.path)
 
-    async def _remove(self) -> None:
-        zk = self.zk.within(None)
-        paths = [self.path] if self.path is not None else []
-        if not paths:
+
+async def remove(zk: Client, parent: str, prefix: str, path: str | None) -> None:
+    """Remove a node of ours, though the caller may be cancelled. If its path never came back, its GUID finds it.
+
+    Waits some seconds for the server if there is a connection; otherwise the removal is sent once there is one.
+    """
+    lasting = zk.within(None)
+
+    async def job() -> None:
+        paths = [path] if path is not None else await find(lasting, parent, prefix)
+        for ours in paths:
             try:
-                names = await zk.children(self.line_path, fresh=True)
-            except NoNodeError:
-                return
-            paths = [join(self.line_path, found) for found in names if found.startswith(self.prefix)]
-        for path in paths:
-            try:
-                await zk.call(op.delete(path, retry=True))
+                await lasting.call(op.delete(ours, retry=True))
             except NoNodeError:
                 pass
 
+    await zk.clean_up(job, CLEAN_UP_SECONDS if zk.state.state.connected else 0)
+
+
+async def find(zk: Client, parent: str, prefix: str) -> list[str]:
+    """Paths of the children whose name begins with a GUID of ours, as of now."""
+    try:
+        names = await zk.children(parent, fresh=True)
+    except NoNodeError:
+        return []
+    return [join(parent, found) for found in names if found.startswith(prefix)]
+
+
+class Attempt(Protocol):
+    """One try to get something, and what was got. `granted` makes a new one when a try came to nothing."""
+
+    lease: Lease
+    grant: Grant | None
+
+    async def take(self, patient: bool) -> bool:
+        """Get it (`grant` is then set and `lease` proved); False if others have it and we are not `patient`."""
+
+    async def release(self) -> None:
+        """Give back whatever was got or begun."""
+
 
 @asynccontextmanager
-async def turn(
-    zk: Client,
-    line_path: str,
-    want: Want,
-    layout: Layout,
-    data: bytes,
-    blocks: Callable[[Place], bool],
-    wait: float | None,
-    margin: float | None,
-) -> AsyncIterator[Grant]:
-    """Stand in a line and run the body when the turn has come.
+async def granted(zk: Client, make: Callable[[], Attempt], wait: float | None, what: str) -> AsyncIterator[Grant]:
+    """Try until something is got, run the body under its lease, and give it back.
 
     Args:
-        wait: seconds to wait; None waits for ever, 0 tries once.
-        margin: see `Client.lease`.
+        wait: seconds; None waits for ever, 0 tries once.
+        what: for the error's text.
 
     Raises:
-        NotAcquired: the turn did not come in time.
+        NotAcquired: it was not got in time.
         LeaseLost: the body was cut short, or ran longer than the session was known to live.
     """
-    contender = Contender(zk, line_path, want, layout, data)
-    lease = zk.lease(margin)
+    attempt = make()
     try:
-        ready = False
         with anyio.move_on_after(wait or None):
-            while True:
-                try:
-                    names = await contender.join()
-                    ready = await contender.wait_turn(names, blocks, wait != 0) and await contender.confirm(lease)
-                    if ready or wait == 0:
-                        break
-                except (SessionExpiredError, Removed) as error:
-                    if isinstance(error, SessionExpiredError) and not zk.renews:
-                        raise
-                except ConnectionLossError:
-                    pass
-                await contender.leave()
-                contender = Contender(zk, line_path, want, layout, data)
-                lease = zk.lease(margin)
-        if not ready:
-            raise NotAcquired(f"{line_path} was not free within {wait:g} s")
-        assert contender.path is not None
-        with lease:
-            yield Grant(contender.token, contender.path, lease.session_id, lease)
+            while not await _tried(zk, attempt, patient=wait != 0):
+                if wait == 0:
+                    break
+                await attempt.release()
+                attempt = make()
+        if attempt.grant is None:
+            raise NotAcquired(f"{what} was not free within {wait:g} s")
+        with attempt.lease:
+            yield attempt.grant
     finally:
-        await contender.leave()
+        await attempt.release()
+
+
+async def _tried(zk: Client, attempt: Attempt, patient: bool) -> bool:
+    """One try; what only means that another is needed is False."""
+    try:
+        return await attempt.take(patient)
+    except SessionExpiredError:
+        if not zk.renews:
+            raise
+    except (Removed, ConnectionLossError):
+        pass
+    return False
+
+
+class Turn:
+    """An `Attempt` that is granted when its turn in a line has come."""
+
+    def __init__(
+        self,
+        zk: Client,
+        line_path: str,
+        want: Want,
+        layout: Layout,
+        identifier: str,
+        blocks: Callable[[Place], bool],
+        margin: float | None,
+    ) -> None:
+        self.lease = zk.lease(margin)
+        self.grant: Grant | None = None
+        self._blocks = blocks
+        self._contender = Contender(zk, line_path, want, layout, identifier.encode())
+
+    async def take(self, patient: bool) -> bool:
+        """Join the line and wait for the turn."""
+        contender = self._contender
+        names = await contender.join()
+        if not await contender.wait_turn(names, self._blocks, patient):
+            return False
+        assert contender.path is not None
+        if not await confirm(contender.zk, contender.path, self.lease):
+            return False
+        self.grant = grant_of(contender.zk, contender.token, contender.path, self.lease)
+        return True
+
+    async def release(self) -> None:
+        """Leave the line."""
+        await self._contender.leave()
+
+
+def grant_of(zk: Client, token: int, path: str, lease: Lease) -> Grant:
+    """A grant under a lease that is proved."""
+    return Grant(token, path, lease.session_id, lease, zk.bound(lease))
+
+
+async def confirm(zk: Client, path: str, lease: Lease) -> bool:
+    """Prove the session alive, then see that a node is there and ours; the lease depends on it from now on."""
+    await lease.prove()
+    stat = await zk.exists(path)
+    if stat is None or stat.ephemeral_owner != lease.session_id:
+        return False
+    lease.depend_on(zk, path)
+    return True

@@ -3,10 +3,10 @@
 Promises: no two bodies run at once, in whatever processes, as long as bodies end when they are cancelled; the body is
 cancelled before the session can have expired, when the session is lost, and when somebody removes the lock's znode
 (`Lock.evict`). Grants are first come, first served, and their tokens rise.
-Failures: a broken connection, a killed or frozen server and an expired session lose nothing and leave no orphan behind;
-a contender whose connection broke while it joined finds its place again. What cannot be promised: a process that is
-stopped (SIGSTOP, a suspended machine) or does not await goes on for a moment after it is resumed, with its lock gone;
-therefore send the token with every write elsewhere.
+Failures: a broken connection, a killed or frozen server and an expired session lose nothing and leave no orphan
+behind; a contender whose connection broke while it joined finds its place again. What cannot be promised: a process
+that is stopped (SIGSTOP, a suspended machine) or does not await goes on for a moment after it is resumed, with its
+lock gone; therefore send the token with every write elsewhere.
 Cost: a free lock takes 5 requests in 3 round trips to take, 1 to release; a taken one 3 more after the wait, and a
 release wakes exactly one contender. A heartbeat (sync) every eighth of the session timeout while held.
 Znodes: PATH/<guid>__lock__<sequence>, ephemeral, data = identifier, as kazoo's Lock; with `layout=Layout.CURATOR`
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from corekit.client import Client
 from corekit.client.paths import join
 from corekit.errors import NoNodeError
-from corekit_recipes.contender import Grant, turn
+from corekit_recipes.contender import Grant, Turn, granted
 from corekit_recipes.naming import Layout, Place, Want, line
 
 
@@ -74,8 +74,11 @@ class Lock:
             NotAcquired: others hold it.
             LeaseLost: the body was cut short.
         """
-        data = self.identifier.encode()
-        return turn(self.zk, self.path, Want.LOCK, self.layout, data, blocks_writer, wait, self.margin)
+
+        def make() -> Turn:
+            return Turn(self.zk, self.path, Want.LOCK, self.layout, self.identifier, blocks_writer, self.margin)
+
+        return granted(self.zk, make, wait, self.path)
 
     async def contenders(self) -> list[Entry]:
         """Who holds the lock (first) and who waits for it, in order."""
@@ -102,12 +105,14 @@ async def entries(zk: Client, path: str) -> list[Entry]:
         names = await zk.children(path)
     except NoNodeError:
         return []
-    found = []
-    for place in line(names):
-        try:
-            data, stat = await zk.get(join(path, place.name))
-        except NoNodeError:
-            continue
-        identifier = data.decode("utf-8", "replace")
-        found.append(Entry(join(path, place.name), identifier, stat.czxid, stat.ephemeral_owner, stat.ctime))
-    return found
+    found = [await entry_of(zk, join(path, place.name)) for place in line(names)]
+    return [entry for entry in found if entry is not None]
+
+
+async def entry_of(zk: Client, path: str) -> Entry | None:
+    """A contender's node as an entry; None if it is gone."""
+    try:
+        data, stat = await zk.get(path)
+    except NoNodeError:
+        return None
+    return Entry(path, data.decode("utf-8", "replace"), stat.czxid, stat.ephemeral_owner, stat.ctime)

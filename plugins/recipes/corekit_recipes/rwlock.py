@@ -1,7 +1,7 @@
 """A lock that many may hold for reading, or one for writing.
 
-Promises: a writer's body runs alone; readers' bodies run together. First come, first served: a reader that comes after
-a waiting writer waits behind it, so that no writer starves. Otherwise as `lock.Lock`.
+Promises: a writer's body runs alone; readers' bodies run together. First come, first served: a reader that comes
+after a waiting writer waits behind it, so that no writer starves. Otherwise as `lock.Lock`.
 Failures: as `lock.Lock`.
 Cost: as `lock.Lock`. A reader watches the newest writer before it, a writer the newest contender before it.
 Znodes: PATH/<guid>__lock__<sequence> for writers, <guid>__rlock__<sequence> for readers, as kazoo's WriteLock and
@@ -11,10 +11,11 @@ InterProcessReadWriteLock. A plain `Lock` on the same path is a writer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from corekit.client import Client
-from corekit_recipes.contender import Grant, turn
+from corekit_recipes.contender import Grant, Turn, granted
 from corekit_recipes.lock import Entry, blocks_writer, entries
 from corekit_recipes.naming import Layout, Place, Want
 
@@ -44,13 +45,14 @@ class ReadWriteLock:
 
     def read(self, wait: float | None = None) -> AbstractAsyncContextManager[Grant]:
         """Run a body beside other readers. Arguments and errors as `Lock.hold`."""
-        data = self.identifier.encode()
-        return turn(self.zk, self.path, Want.READ, self.layout, data, blocks_reader, wait, self.margin)
+        return granted(self.zk, lambda: self._turn(Want.READ, blocks_reader), wait, self.path)
 
     def write(self, wait: float | None = None) -> AbstractAsyncContextManager[Grant]:
         """Run a body alone. Arguments and errors as `Lock.hold`."""
-        data = self.identifier.encode()
-        return turn(self.zk, self.path, Want.WRITE, self.layout, data, blocks_writer, wait, self.margin)
+        return granted(self.zk, lambda: self._turn(Want.WRITE, blocks_writer), wait, self.path)
+
+    def _turn(self, want: Want, blocks: Callable[[Place], bool]) -> Turn:
+        return Turn(self.zk, self.path, want, self.layout, self.identifier, blocks, self.margin)
 
     async def contenders(self) -> list[Entry]:
         """Everyone in line, oldest first."""
