@@ -73,10 +73,13 @@ class TcpTransport:
         return await trio.open_tcp_stream(address, port)
 
     def peer(self, stream: Any) -> Peer:
-        """Address and port of the other end."""
+        """Address and port of the other end; a client that has reset the connection by now has none."""
         secure = isinstance(stream, trio.SSLStream)
         inner = stream.transport_stream if secure else stream
-        return peer_of(inner.socket.getpeername(), tls=secure)
+        try:
+            return peer_of(inner.socket.getpeername(), tls=secure)
+        except OSError:
+            return Peer("unknown", 0, secure)
 
     def describe(self, listener: Any) -> str:
         """`address:port` as bound."""

@@ -18,6 +18,7 @@ from typing import Any
 import trio
 
 from corekit.api import EnsembleConsensus
+from corekit.errors import UserError
 from corekit.server.client_port import FastPort
 from corekit.server.sockets import peer_of
 
@@ -242,9 +243,9 @@ def plain_of(listener: Any) -> socket.socket:
     """The plain socket of a listener for other servers; links need one.
 
     Raises:
-        TypeError: the transport has none.
+        UserError: the transport has none.
     """
     plain = getattr(listener, "plain", None)
     if not isinstance(plain, socket.socket):
-        raise TypeError("links between servers need a transport with plain sockets, such as tcp")
+        raise UserError("servers of an ensemble need a transport with plain sockets, such as tcp")
     return plain

@@ -208,7 +208,8 @@ class Server:
                     text = transport.describe(listener)
                     where.append(text)
                     if port == self.settings.client_port and protocol.name == "zookeeper":
-                        self.view.client_port = int(text.rpartition(":")[2]) if ":" in text else port
+                        bound = text.rpartition(":")[2]
+                        self.view.client_port = int(bound) if bound.isdecimal() else port
                     plain = plain_socket(listener)
                     if plain is not None:
                         self.port.listen(plain, protocol)
