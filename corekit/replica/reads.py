@@ -17,6 +17,7 @@ from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.codec.txns import pack_acl, pack_string
 from corekit.errors import ProtocolError
+from corekit.limits import CLIENT_OUT_BYTES_MAX
 from corekit.model import paths, stat
 from corekit.model.acl import ADMIN, OPEN_KEY, READ, Acl, allows
 from corekit.model.tree import Tree
@@ -176,6 +177,7 @@ class Reads:
 
     def _multi_read(self, connection: Connection, body: bytes) -> bytes:
         replies = []
+        size = 0
         for op, part in split_multi(body, _READS_IN_MULTI):
             # The decoder of ZooKeeper forces the watch flag of these requests to false.
             code, reply = self.answer(connection, op, part[:-1] + b"\0")
@@ -184,7 +186,10 @@ class Reads:
             if code:
                 replies.append(_multi_head(ops.ERROR, False, code) + _pack_int(code))
             else:
-                replies.append(_multi_head(op, False, 0) + reply)
+                size += len(reply)
+                if size > CLIENT_OUT_BYTES_MAX:
+                    raise ProtocolError("a megabyte of requests asks for gigabytes")
+                replies += (_multi_head(op, False, 0), reply)
         return b"".join(replies) + _multi_head(ops.ERROR, True, -1)
 
     def _sync(self, connection: Connection, body: bytes) -> bytes:
