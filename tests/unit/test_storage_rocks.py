@@ -357,16 +357,45 @@ def test_damaged_tables_are_found_when_they_are_read(in_tables: Path) -> None:
         storage = RocksStorage(in_tables)
         with pytest.raises(DamagedError, match=str(in_tables)):
             read_everything(storage)
-        found.append(table)
         storage.close()
         flip(table, table.stat().st_size // 3)
+        with pytest.raises(DamagedError, match="a table of the database cannot be read"):
+            storage.open()  # what has been damaged once is not trusted again
+        (in_tables / "damaged").unlink()
+        found.append(table)
     assert len(found) == 2, "one table of the log and one of the state"
     read_everything(storage)
     storage.close()
 
 
-def read_everything(storage: RocksStorage) -> None:
+def test_an_ensemble_gets_over_damaged_tables(in_tables: Path) -> None:
+    """Found in the middle of reading; the next start sets it aside."""
+    for table in in_tables.glob("db/*.sst"):
+        flip(table, table.stat().st_size // 3)
+    storage = RocksStorage(in_tables)
+    with pytest.raises(DamagedError):
+        read_everything(storage)
+    storage.close()
+    assert storage.open(set_aside=True).damage
+    assert list(storage.read_state()) == []
+    storage.close()
+    assert storage.open().damage
+    storage.close()
+
+
+def test_a_log_that_ends_too_early_is_found_when_it_is_read(tmp_path: Path) -> None:
+    storage = RocksStorage(tmp_path / "data")
     storage.open()
+    storage.append(1, entries_of(1, 9), 9)
+    storage.append(10, entries_of(10, 19), 19)
+    storage._database.log.delete(log_key(10))
+    with pytest.raises(DamagedError, match="ends at 0x9, not at 0x13"):
+        storage.read_log(0, 1 << 30)
+    storage.close()
+
+
+def read_everything(storage: RocksStorage) -> None:
+    assert storage.open().damage is None
     assert sum(1 for _ in storage.read_state()) == 2000
     assert sum(1 for _ in storage.read_log(0, 1 << 30)) == 2000
 

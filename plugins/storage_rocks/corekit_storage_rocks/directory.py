@@ -7,6 +7,7 @@ Layout
     floor          the floor record (`floor.py`)
     db/            RocksDB; its write-ahead log too, unless there is a log directory
     db.damaged-N/  databases that were set aside
+    damaged        why the database must not be used any more; written when a read finds what opening it did not
 
 A log directory (ZooKeeper's `dataLogDir`) has a marker with the same id, a lock and `wal/`.
 
@@ -34,6 +35,7 @@ LOCK = "lock"
 FLOOR = "floor"
 DATABASE = "db"
 WAL = "wal"
+DAMAGED = "damaged"
 
 _PRODUCT = "corekit"
 _STORAGE = "rocks"
@@ -48,6 +50,7 @@ class DataDirectory:
         self.path = data_dir
         self.database = data_dir / DATABASE
         self.floor = data_dir / FLOOR
+        self.damaged = data_dir / DAMAGED
         separate = log_dir if log_dir is not None and log_dir.absolute() != data_dir.absolute() else None
         self.log_path = separate
         self.wal = separate / WAL if separate is not None else None
@@ -125,7 +128,23 @@ class DataDirectory:
         if self.database.exists():
             os.rename(self.database, aside)
         sync_directory(self.path)
+        self.damaged.unlink(missing_ok=True)
         return aside
+
+    def note_damage(self, why: str) -> None:
+        """Write down that the database is not to be opened again."""
+        try:
+            self.damaged.write_text(why + "\n", encoding="utf-8")
+            sync_directory(self.path)
+        except OSError:
+            pass  # the disk is failing altogether; the reader is told of the damage in any case
+
+    def noted_damage(self) -> str | None:
+        """What `note_damage` wrote, until the database is set aside."""
+        try:
+            return self.damaged.read_text(encoding="utf-8").strip() or "a read found damage"
+        except FileNotFoundError:
+            return None
 
     def release(self) -> None:
         """Give up the locks. Idempotent."""

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+from corekit.errors import DamagedError
+
 LOG_PREFIX = b"L"
 LOG_END = b"M"  # the first key after all log records
 LOG_META_KEY = b"N"
@@ -37,7 +39,7 @@ _state_meta = struct.Struct(">BIQ")
 _META_VERSION = 1
 
 
-class DamagedRecord(Exception):
+class DamagedRecord(DamagedError):
     """A record that does not have the form above, or breaks the chain."""
 
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corekit.errors import DamagedError
-from corekit_storage_rocks.database import Database, check_status, scan
+from corekit_storage_rocks.database import Database, scan
 from corekit_storage_rocks.floor import Floor
+from corekit_storage_rocks.reading import record_before
 from corekit_storage_rocks.records import (
     LOG_END,
     LOG_META_KEY,
-    LOG_PREFIX,
     STATE_META_KEY,
     DamagedRecord,
     LogMeta,
@@ -44,20 +44,6 @@ class Contents:
     state_zxid: int
     last_zxid: int
     chain: int
-
-
-def record_before(database: Database, zxid: int) -> tuple[int, bytes] | None:
-    """(first zxid, value) of the last record that starts at or below `zxid`, or None. Raises `DamagedError`."""
-    iterator = database.log.iter()
-    iterator.seek_for_prev(log_key(zxid))
-    if not iterator.valid():
-        check_status(iterator)
-        return None
-    key = iterator.key()
-    if not key.startswith(LOG_PREFIX):
-        return None
-    value: bytes = iterator.value()
-    return key_zxid(key), value
 
 
 def examine(database: Database) -> Contents | None:

@@ -28,13 +28,13 @@ from corekit.errors import DamagedError, StorageError
 from corekit_storage_rocks.database import Database, scan
 from corekit_storage_rocks.directory import DataDirectory
 from corekit_storage_rocks.floor import Floor, FloorFile
+from corekit_storage_rocks.reading import LogReader, chain_before, read_pairs, record_before
 from corekit_storage_rocks.records import (
     DAMAGE_KEY,
     LOG_END,
     LOG_META_KEY,
     LOG_PREFIX,
     STATE_META_KEY,
-    DamagedRecord,
     LogMeta,
     batch_chain,
     generation_prefix,
@@ -44,7 +44,7 @@ from corekit_storage_rocks.records import (
     pack_state_meta,
     unpack_batch,
 )
-from corekit_storage_rocks.recovery import Contents, examine, judge, record_before
+from corekit_storage_rocks.recovery import Contents, examine, judge
 
 FLOOR_SECONDS = 5.0  # between two synced writes of the floor record
 USAGE_SECONDS = 2.0  # age of the figures that `usage` may return
@@ -93,6 +93,8 @@ class RocksStorage:
     def _open(self, damage: str | None = None) -> Recovery:
         """`damage`: the old database was set aside for this reason; begin a new one that says so."""
         path = self._directory.database
+        if damage is None and (noted := self._directory.noted_damage()) is not None:
+            raise DamagedError(f"{path}: {noted}")
         floor, problem = self._open_floor()
         known = floor is None or floor.value != Floor()
         database = None
@@ -237,12 +239,8 @@ class RocksStorage:
 
     def _shorten(self, batch: WriteBatch, first: int, value: bytes, keep: int) -> int:
         """Rewrite a record with its first `keep` entries only; returns the chain after it."""
-        before = record_before(self._database, first - 1) if first else None
-        chain = batch_chain(before[1])[1] if before is not None else self._meta.purged_chain
-        try:
-            entries, _ = unpack_batch(value, chain)
-        except DamagedRecord as error:
-            raise DamagedError(f"the log record of {first:#x}: {error}") from error
+        chain = chain_before(self._database, self._meta, first)
+        entries, _ = unpack_batch(value, chain)
         shorter, chain = pack_batch(entries[:keep], chain)
         batch.put(log_key(first), shorter)
         return chain
@@ -351,38 +349,26 @@ class RocksStorage:
         self._check()
         if after_zxid >= self._end[0]:
             return []
-        with self._lock:
-            meta = self._meta
-            if after_zxid < meta.purged_zxid:
-                raise LookupError(f"the log starts after {meta.purged_zxid:#x}, above {after_zxid:#x}")
-            database = self._database
-            record = record_before(database, after_zxid + 1)
-            start = record[0] if record is not None else after_zxid + 1
-            before = record_before(database, start - 1)
-            chain = batch_chain(before[1])[1] if before is not None else meta.purged_chain
-            records = scan(database.log, log_key(start), LOG_END)
-            pair = next(records, None)
-        found: list[tuple[int, bytes]] = []
-        size = 0
-        while pair is not None and (size < max_bytes or not found):
-            zxid = key_zxid(pair[0])
-            try:
-                entries, chain = unpack_batch(pair[1], chain)
-            except DamagedRecord as error:
-                raise DamagedError(f"the log record of {zxid:#x}: {error}") from error
-            for entry in entries:
-                if zxid > after_zxid:
-                    found.append((zxid, entry))
-                    size += len(entry)
-                    if size >= max_bytes:
-                        break
-                zxid += 1
-            pair = next(records, None)
-        return found
+        try:
+            with self._lock:
+                if after_zxid < self._meta.purged_zxid:
+                    raise LookupError(f"the log starts after {self._meta.purged_zxid:#x}, above {after_zxid:#x}")
+                reader = LogReader(self._database, self._meta, after_zxid, self._end[0])
+            return reader.take(max_bytes)
+        except DamagedError as error:
+            self._directory.note_damage(str(error))
+            raise
 
     def read_state(self) -> Iterator[tuple[bytes, bytes]]:
         self._check()
-        return _without_prefix(scan(self._database.state, self._prefix, generation_prefix(self._generation + 1)))
+        return self._noting_damage(read_pairs(self._database, self._generation))
+
+    def _noting_damage(self, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from pairs
+        except DamagedError as error:
+            self._directory.note_damage(str(error))
+            raise
 
     def first_zxid(self) -> int:
         self._check()
@@ -429,11 +415,6 @@ class RocksStorage:
 def _refuse_put(key: bytes, value: bytes) -> None:
     """Stands in for RocksDB's `put` after a failure and before `open`."""
     raise StorageError("the storage has failed or is closed")
-
-
-def _without_prefix(pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    for key, value in pairs:
-        yield key[4:], value
 
 
 def _drop_other_generations(batch: WriteBatch, database: Database, generation: int) -> None:

@@ -100,7 +100,7 @@ def salvage(
         _mend(copy, contents, report.floor)
         aside = directory.set_aside()
         os.rename(copy, directory.database)
-        directory.floor.unlink(missing_ok=True)
+        directory.floor.unlink(missing_ok=True)  # its slots would say more than what is there now
         FloorFile(directory.floor, create=True).close()
         report.problem = None
         return report, aside
@@ -162,6 +162,7 @@ def _inspect(directory: DataDirectory, copy: Path, *, point_in_time: bool) -> tu
         if contents is None:
             raise DamagedError(f"{directory.database} is empty")
         _count(database, contents, report)
+        report.problem = report.problem or directory.noted_damage()
         note = database.log.get(DAMAGE_KEY)
         report.problem = report.problem or (note.decode() if note is not None else None)
         if report.floor is not None:
