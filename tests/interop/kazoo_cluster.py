@@ -82,12 +82,12 @@ class Cluster:
     def terminate(self) -> None:
         for member in self.members:
             member.server.kill()
-        self.folder.cleanup()
 
     def get_logs(self) -> list[str]:
         return [member.server.log() for member in self.members]
 
 
 cluster = Cluster()
+atexit.register(cluster.folder.cleanup)
 atexit.register(cluster.terminate)
 kazoo.testing.harness.get_global_cluster = lambda: cluster
