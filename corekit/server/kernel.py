@@ -95,7 +95,10 @@ class Kernel(EnsembleSide):
         ensemble = isinstance(self.consensus, EnsembleConsensus)
         recovery = self.storage.open(set_aside=ensemble)
         if recovery.damage is not None and not ensemble:
-            raise DamagedError(f"{recovery.damage}. Nothing is served from a damaged log")
+            raise DamagedError(
+                f"{recovery.damage}. Nothing is served from a damaged log: restore a backup, "
+                "or see docs/storage.md for what can be saved"
+            )
         replica = self.replica
         replica.tree.digest_on = ensemble and replica.options.tree_digest
         self.set_time()
