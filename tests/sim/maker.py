@@ -27,10 +27,10 @@ def zab(setup: Setup, make: type[Zab] = Zab) -> Callable[[int, Random, bool], En
     """Makes the servers of one world."""
     members = ensemble(setup.servers, setup.observers)
 
-    def maker(sid: int, random: Random, first: bool) -> EnsembleConsensus:
+    def maker(sid: int, random: Random, vouched: bool) -> EnsembleConsensus:
         options = Options(
             tick_ms=setup.tick_ms,
-            trust_empty=setup.trust_empty and first,
+            trust_empty=vouched,
             rollover_at=setup.rollover_at or COUNTER_MAX - (1 << 20),
             discovery_ms=3 * setup.tick_ms,
         )

@@ -1,7 +1,7 @@
 """Known mistakes, planted on purpose: each must be found by the simulator within a bounded number of seeds.
 
-A mutant is a function that patches the code under test; `patch(owner, name, replacement)` replaces an attribute and is undone
-afterwards. The real ZooKeeper bugs bear their numbers.
+A mutant is a function that patches the code under test; `patch(owner, name, replacement)` replaces an attribute, and is
+undone afterwards. The real ZooKeeper bugs bear their numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from corekit_zab.quorum import Ensemble
 from corekit_zab.sync import Feed
 
 from corekit.codec import quorum as wire
-from corekit.codec.quorum import DIFF, SNAP, TRUNC, packet
+from corekit.codec.quorum import DIFF, SNAP, TRUNC
 from corekit.testing.sim.kv import Replica
 
 Patch = Callable[[Any, str, Any], None]
@@ -481,37 +481,24 @@ def zk3104_snapshot_named_too_high(patch: Patch) -> None:
 @mutant(100)
 def zk4925_hole_in_what_a_former_learner_sends(patch: Patch) -> None:
     """What a server received during its own synchronisation is missing in what it sends to others later."""
+    sending: list[set[int]] = [set()]
 
-    def install(self: Learner, upto: int) -> None:
-        holes = self.engine.__dict__.setdefault("holes", set())
-        holes.update(zxid for zxid in range(self._base + 1, self._commit + 1) if self._commit >> 32 == self._base >> 32)
-        original(self, upto)
+    def log_entries(self: Learner, entries: list[bytes], last: int) -> None:
+        original(self, entries, last)
+        if self.phase == learner.SYNCING:
+            self.engine.__dict__.setdefault("holes", set()).update(range(last - len(entries) + 1, last + 1))
 
-    def start_feed(self: LearnerLink) -> None:
-        engine = self.leader.engine
-        holes = getattr(engine, "holes", set())
-        send = engine.host.send
+    def pump(self: LearnerLink) -> None:
+        sending[0] = getattr(self.leader.engine, "holes", set())
+        original_pump(self)
 
-        def filtered(link: int, data: bytes) -> int:
-            if not holes or link != self.id or self.live:
-                return send(link, data)
-            reader = wire.PacketReader(wire.PACKET_BYTES_MAX)
-            out = [
-                packet(kind, zxid, body, auth)
-                for kind, zxid, body, auth in reader.feed(data)
-                if kind not in (wire.PROPOSAL, wire.COMMIT) or zxid not in holes
-            ]
-            return send(link, b"".join(out) + reader.rest())
+    def committed_packets(entries: list[tuple[int, bytes]]) -> bytes:
+        return wire.committed_packets([entry for entry in entries if entry[0] not in sending[0]])
 
-        engine.host.send = filtered  # type: ignore[method-assign]
-        try:
-            original_feed(self)
-        finally:
-            del engine.host.send
-
-    original, original_feed = Learner._ack_new_leader, LearnerLink.start_feed
-    patch(Learner, "_ack_new_leader", install)
-    patch(LearnerLink, "start_feed", start_feed)
+    original, original_pump = Learner._log_entries, LearnerLink.pump
+    patch(Learner, "_log_entries", log_entries)
+    patch(LearnerLink, "pump", pump)
+    patch(sync, "committed_packets", committed_packets)
 
 
 @mutant(20)

@@ -29,7 +29,7 @@ class Setup:
         servers, observers: sids 1 .. servers vote, those behind them observe.
         tick_ms: the ensemble's tick.
         rollover_at: counter of the zxid at which a leader makes room for a new epoch; 0 is the normal one.
-        trust_empty: the first start is known to be the first.
+        trust_empty: servers are told that an empty disk is new, until it was wiped.
     """
 
     servers: int
@@ -76,7 +76,7 @@ class Cluster:
     """A world with servers, clients and faults.
 
     Args:
-        make: makes the consensus of a server from (sid, generator, first start).
+        make: makes the consensus of a server from (sid, generator, whether an empty disk is known to be new).
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class Cluster:
         self.net.taps.append(self.checker.tap)
 
         def maker(sid: int, random: Random) -> EnsembleConsensus:
-            return make(sid, random, not self.nodes[sid - 1].impaired)
+            node = self.nodes[sid - 1]
+            return make(sid, random, node.vouched or (setup.trust_empty and not node.impaired))
 
         self.nodes = [
             Node(world, self.net, self.checker, sid, maker) for sid in range(1, setup.servers + setup.observers + 1)
@@ -152,6 +153,7 @@ def draw(seed: int, servers: int | None = None) -> tuple[World, Setup, Profile]:
         slow_share=random.choice((0.0, 0.01, 0.05)),
         split_share=random.choice((0.0, 0.1, 0.5)),
         buffer=random.choice((100, 2000, 64 * 1024)),
+        eager=random.random() < 0.3,
     )
     return world, setup, profile
 
@@ -194,7 +196,11 @@ def _safety(cluster: Cluster, duration: int) -> None:
 
 
 def _liveness(cluster: Cluster) -> None:
-    """Faults end; a core of servers must recover, then everybody."""
+    """Faults end; a core of servers must recover, then everybody.
+
+    A majority whose data may be incomplete cannot recover by itself, and must not. Then the operator vouches for servers
+    that never had any data.
+    """
     world = cluster.world
     random = world.random("liveness")
     tick = cluster.setup.tick_ms * MS
@@ -207,10 +213,15 @@ def _liveness(cluster: Cluster) -> None:
     whole = [node.sid for node in cluster.nodes if node.sid in cluster.voters and not node.impaired]
     core = set(whole)
     size = len(cluster.voters) // 2 + 1
-    if random.random() < 0.5 and len(whole) > size and all(node.disk.durable.current for node in cluster.nodes):
-        core = set(random.sample(whole, size))
-    if not any(node.disk.durable.current for node in cluster.nodes):  # nothing was ever begun: all must meet
-        core = {node.sid for node in cluster.nodes}
+    complete = [sid for sid in whole if cluster.nodes[sid - 1].disk.durable.current]
+    if len(complete) < size:
+        world.count("vouched")
+        for sid in set(whole) - set(complete):
+            cluster.nodes[sid - 1].crash(power=False)
+            cluster.nodes[sid - 1].disk.wipe()
+            cluster.nodes[sid - 1].vouched = True
+    elif random.random() < 0.5:
+        core = set(random.sample(complete, size))
     for node in cluster.nodes:
         if node.sid in core:
             node.resume()

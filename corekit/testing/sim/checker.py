@@ -226,6 +226,9 @@ class Checker(Listener):
         if why.startswith("protocol error") and not self.corrupting and not expected:
             self.fail("I20", f"server {node.sid} takes a correct peer for a wrong one: {why}")
 
+    def known(self, sid: int) -> bool:
+        return sid in self.nodes
+
     def promised(self, source: int, leader: int, epoch: int) -> None:
         self._promises.setdefault((leader, epoch), set()).add(source)
         if self.nodes[source].disk.durable.accepted < epoch:

@@ -29,7 +29,7 @@ class Nemesis:
     Attributes:
         plan: kind of fault -> mean pause between two of them in seconds.
         points: name of a crash point -> chance that the process dies there.
-        tear: chance that a link breaks in the middle of what is sent on it.
+        tear: chance that a quorum link breaks in the middle of what is sent on it.
     """
 
     def __init__(self, world: World, net: Net, nodes: list[Node], voters: frozenset[int]) -> None:
@@ -76,7 +76,7 @@ class Nemesis:
                 chance = draw.choice(chances)
                 self.points.update({point: chance for point in points if draw.random() < 0.5})
         if draw.random() < 0.3:
-            self.tear = draw.choice((0.0001, 0.001, 0.005))
+            self.tear = draw.choice((0.0005, 0.005, 0.03))
 
     def start(self) -> None:
         """Begin."""

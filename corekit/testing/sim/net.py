@@ -55,6 +55,7 @@ class Profile:
         slow_share: share of segments that take ten times as long.
         split_share: share of segments that arrive in pieces.
         buffer: bytes a link takes before its sender is told that they wait.
+        eager: the sender is told that a link has drained even if it was not told that bytes wait.
     """
 
     latency: int = 300
@@ -62,6 +63,7 @@ class Profile:
     slow_share: float = 0.01
     split_share: float = 0.1
     buffer: int = SOCKET_BUFFER
+    eager: bool = False
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class _Pipe:
     held: deque[bytes | None] = field(default_factory=deque)  # None is the end of the stream
     on_way: int = 0
     dead: bool = False
+    torn: bool = False  # what is sent now is lost, the link is about to break
 
 
 class _End:
@@ -101,7 +104,8 @@ class Net:
     Attributes:
         cuts: directions (from sid, to sid) that let nothing through.
         taps: told what servers send.
-        tears: asked at every send whether the link breaks in the middle of it.
+        tears: asked at every send on a quorum link whether the link breaks in the middle of it.
+        tear_next: (from sid, to sid) -> how many of the next bytes arrive before their link breaks.
     """
 
     def __init__(self, world: World, profile: Profile) -> None:
@@ -110,6 +114,7 @@ class Net:
         self.cuts: set[tuple[int, int]] = set()
         self.taps: list[Tap] = []
         self.tears: Callable[[], bool] = lambda: False
+        self.tear_next: dict[tuple[int, int], int] = {}
         self._random: Random = world.random("net")
         self._users: dict[int, LinkUser] = {}
         self._ends: dict[int, _End] = {}
@@ -180,11 +185,16 @@ class Net:
             return 0  # the link broke and the news is on its way
         assert end.open, "sent on a link that is not open"
         pipe = end.outgoing
+        if pipe.torn:
+            return 0
         for tap in self.taps:
             tap.sent(pipe.source, pipe.target, self._kinds[link], pipe.connection, data)
         pipe.waiting += len(data)
-        if self.tears():
-            self._put(pipe, data[: self._random.randrange(len(data))])
+        torn = (pipe.source, pipe.target) in self.tear_next
+        if self._kinds[link] == "quorum" and (torn or self.tears()):
+            arrives = self.tear_next.pop((pipe.source, pipe.target), self._random.randrange(len(data)))
+            self._put(pipe, data[:arrives])
+            pipe.torn = True
             self.world.after(pipe.last_at - self.world.now + 1, self.reset, link)
             return 0
         self._put(pipe, data)
@@ -234,7 +244,7 @@ class Net:
             return
         pipe.waiting -= len(data)
         target.user.link_data(target.link, data)
-        if pipe.told and pipe.waiting <= 0:
+        if pipe.waiting <= 0 and (pipe.told or self.profile.eager):
             pipe.told = False
             source = self._ends.get(pipe.source_link)
             if source is not None:

@@ -37,6 +37,7 @@ class Node:
         paused: time goes on, but not for this process.
         powered: the machine has power; without, peers get no answer at all.
         impaired: its disk was wiped or damaged, and it has not synchronised since.
+        vouched: the operator says that this server's data, or that it has none, is right.
         sync_us: how long a sync takes.
         keep_log: entries left in the log when it is purged.
         strike: called with the name of each call of consensus; True kills the process there.
@@ -53,6 +54,7 @@ class Node:
         self.paused = False
         self.powered = True
         self.impaired = False
+        self.vouched = False
         self.sync_us = 2 * MS
         self.keep_log = 500
         self.strike: Callable[[Node, str], bool] = lambda node, point: False

@@ -13,6 +13,9 @@ _SIGNATURE = b"\x00\x00\x00\x0aBenWasHere"
 class Listener(Protocol):
     """What is worth telling."""
 
+    def known(self, sid: int) -> bool:
+        """Whether this is a server, and not somebody who talks to servers."""
+
     def promised(self, source: int, leader: int, epoch: int) -> None:
         """ACKEPOCH that counts."""
 
@@ -55,6 +58,8 @@ class QuorumTap:
 
     def sent(self, source: int, target: int, kind: str, connection: int, data: bytes) -> None:
         """A server sent bytes."""
+        if not self._listener.known(source):
+            return
         if kind == "election":
             self._election(source, connection, data)
             return

@@ -62,7 +62,7 @@ class ElectionLink:
         if self.sid is None:
             if self.reader.hello is None:
                 return
-            if not self.links.greeted(self, self.reader.hello[0]):
+            if not self.links.greeted(self, *self.reader.hello):
                 return
         self.heard_ms = self.links.engine.now
         for payload in payloads:
@@ -95,6 +95,7 @@ class ElectionLinks:
         self._silence: dict[int, int] = {}
         self._strangers: set[ElectionLink] = set()
         self._attempts: dict[int, int] = {}
+        self._told: dict[int, str] = {}
 
     # ------------------------------------------------------------------------------------------- sending
     def send(self, sid: int, note: Notification) -> None:
@@ -139,14 +140,14 @@ class ElectionLinks:
         self._dialling.pop(sid, None)
         self._pause.pop(sid, None)
         link.opened_ms = link.heard_ms = engine.now
-        engine.host.send(link.id, hello(engine.sid, engine.ensemble.members[engine.sid].election_address()))
+        engine.host.send(link.id, hello(engine.sid, engine.ensemble.members[engine.sid].election_addresses()[0]))
         if sid > engine.sid:
             self._not_before[sid] = engine.now + DIAL_BACK_MS
             engine.forget(link.id, "the larger sid dials")
         else:
             self._adopt(link)
 
-    def greeted(self, link: ElectionLink, sid: int) -> bool:
+    def greeted(self, link: ElectionLink, sid: int, address: str) -> bool:
         """The initial message of somebody who dialled us. False: the link is gone."""
         engine = self.engine
         self._strangers.discard(link)
@@ -158,6 +159,7 @@ class ElectionLinks:
             engine.log("warning", f"refused an election link: server.{sid} is no member of this ensemble")
             engine.forget(link.id, "not a member")
             return False
+        self._compare_address(sid, address)
         if sid < engine.sid:
             engine.forget(link.id, "the larger sid dials")
             old = self.current.get(sid)
@@ -171,6 +173,16 @@ class ElectionLinks:
         link.sid = sid
         self._adopt(link)
         return True
+
+    def _compare_address(self, sid: int, claimed: str) -> None:
+        """Tell people once if a member says that it is elsewhere: perhaps two servers have the same sid."""
+        engine = self.engine
+        known = set(engine.ensemble.members[sid].election_addresses())
+        theirs = {one for one in claimed.split("|") if one and not one.startswith(("0.0.0.0:", "[::]:"))}
+        if theirs and not theirs & known and self._told.get(sid) != claimed:
+            self._told[sid] = claimed
+            where = ", ".join(sorted(known))
+            engine.log("warning", f"a server calls itself server.{sid} at {claimed}, but server.{sid} is at {where}")
 
     def _adopt(self, link: ElectionLink) -> None:
         old = self.current.get(link.sid)

@@ -85,7 +85,7 @@ class Zab(EnsembleConsensus):
         committed: how far the host was told that entries are decided (or that a received state contains them).
         resync: the log and the leader's have nothing in common that is known: ask for a snapshot.
         epoch_floor: the highest epoch that a voter said it accepted.
-        failures: roles in a row that ended before they served, with the same leader in the same epoch.
+        failures: how often in a row the same leader of the same epoch answered and then did not take us.
     """
 
     def __init__(self, sid: int, ensemble: Ensemble, options: Options | None = None) -> None:
@@ -152,7 +152,7 @@ class Zab(EnsembleConsensus):
         role, self.role = self.role, None
         assert role is not None
         self.log("info" if role.served else "warning", f"looking for a leader: {why}")
-        self.failures = 0 if role.served else self.failures + 1
+        self.failures = 0 if role.served else self.failures + role.refused
         role.stop(why)
         self.host.suspend(why)
         self.election.start()

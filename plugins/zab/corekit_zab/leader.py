@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from corekit_zab.engine import Zab
 
 DISCOVERY, PROMISING, HISTORIES, ENTERING, SYNCING, SERVING = range(6)
+ROLLOVER_POLL_MS = 10
 PHASES = ("discovery", "discovery", "discovery", "synchronization", "synchronization", "broadcast")
 
 
@@ -51,6 +52,7 @@ class Leader:
         learners: the links of those who said who they are, by sid.
         over: the role has ended.
         served: it came to serve clients.
+        refused: never; learners can be.
         wake_at: when `tick` has something to do.
     """
 
@@ -63,6 +65,7 @@ class Leader:
         self.learners: dict[int, LearnerLink] = {}
         self.over = False
         self.served = False
+        self.refused = False
         self.rounds = Rounds(self)
         self._outstanding = Outstanding()
         self._promised: set[int] = set()
@@ -74,6 +77,7 @@ class Leader:
         self._deadline = now + min(engine.options.discovery_ms, engine.options.init_ms)
         self._next_ping = now + engine.options.tick_ms // 2
         self._retire_at = NEVER
+        self._rollover_by = NEVER
         self._since = now
         self.wake_at = min(self._deadline, self._next_ping)
 
@@ -147,7 +151,8 @@ class Leader:
         if claim is not None and claim[0] is not learner:
             del self._claims[learner.sid]
             self._admit(claim[0])
-        if self.phase == SERVING and not engine.ensemble.has_quorum(self._synced):
+        with_us = self._synced if self.phase == SERVING else {engine.sid, *self.learners}
+        if self.phase > DISCOVERY and not engine.ensemble.has_quorum(with_us):
             engine.look("a quorum no longer follows this leader")
 
     def peer_state(self, sid: int, note: Notification) -> None:
@@ -328,8 +333,10 @@ class Leader:
             return
         if self.phase == SERVING:
             if self.proposed & 0xFFFFFFFF >= options.rollover_at:
-                engine.look("the zxid counter is used up: a new epoch begins")
-                return
+                self._rollover_by = min(self._rollover_by, now + options.tick_ms)
+                if not len(self._outstanding) or now >= self._rollover_by:  # best between two writes
+                    engine.look("the zxid counter is used up: a new epoch begins")
+                    return
             if now >= self._retire_at:
                 self._retire_at = NEVER
                 if any(learner.accepted > self.epoch for learner in self.learners.values() if learner.voter):
@@ -340,6 +347,8 @@ class Leader:
             for learner in self.learners.values():
                 self.ping(learner)
         self.wake_at = min(self._next_ping, self._retire_at)
+        if self._rollover_by != NEVER:
+            self.wake_at = now + ROLLOVER_POLL_MS
         if self.phase < SERVING:
             self.wake_at = min(self.wake_at, self._deadline)
 

@@ -71,12 +71,18 @@ class Learner:
     def begin(self) -> None:
         """Dial the leader, the later the more often it failed."""
         failures = self.engine.failures
-        pause = 0 if failures < 2 else min(self.engine.options.retry_ms << min(failures - 2, 6), 2000)
+        options = self.engine.options
+        pause = 0 if failures < 2 else min(options.retry_ms << min(failures - 2, 6), options.discovery_ms // 2)
         self._since = self.engine.now + pause
         self._redial_at = self._since
         if not pause:
             self._dial()
         self._schedule()
+
+    @property
+    def refused(self) -> bool:
+        """The leader answered and then did not take this server."""
+        return self.phase > DIALLING and not self.served
 
     def stop(self, why: str) -> None:
         """The role ends."""

@@ -73,8 +73,9 @@ class LearnerLink:
         self.leader.gone(self, why)
 
     def drained(self) -> None:
-        self.heard_ms = self.leader.engine.now
-        self.pump()
+        if self.feed is not None:  # a learner that takes history says nothing meanwhile, but it lives
+            self.heard_ms = self.leader.engine.now
+            self.pump()
 
     def data(self, data: bytes) -> None:
         self.heard_ms = self.leader.engine.now

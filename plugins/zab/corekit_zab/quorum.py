@@ -36,10 +36,9 @@ class Member:
         peers = "|".join(f"{_bracket(host)}:{quorum}:{election}" for host, quorum, election in self.addresses)
         return f"{peers}:{self.role}" + (f";{self.client}" if self.client else "")
 
-    def election_address(self) -> str:
-        """What this server says of itself in its initial message."""
-        host, _, port = self.addresses[0]
-        return f"{_bracket(host)}:{port}"
+    def election_addresses(self) -> list[str]:
+        """Where its election port is, as initial messages say it."""
+        return [f"{_bracket(host)}:{port}" for host, _, port in self.addresses]
 
 
 def _bracket(host: str) -> str:
