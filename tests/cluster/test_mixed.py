@@ -1,0 +1,262 @@
+"""Ensembles of corekit servers and Apache ZooKeeper servers together, in every role."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from tests.cluster import checks
+from tests.cluster.cluster import Cluster, eventually
+from tests.cluster.java_log import complaints
+from tests.support.rawzk import (
+    CREATE,
+    EPHEMERAL,
+    EPHEMERAL_SEQUENTIAL,
+    SEQUENTIAL,
+    SET_DATA,
+    SET_WATCHES,
+    RawClient,
+    RawError,
+    buffer,
+    create_body,
+    int32,
+    text,
+)
+
+pytestmark = pytest.mark.interop
+
+C, J = "corekit", "java"
+MIXES = {"1+2": (C, J, J), "2+1": (J, C, C), "2+3": (J, J, J, C, C), "3+2": (C, C, C, J, J)}
+
+
+def client_of(cluster: Cluster, number: int, timeout_ms: int = 10_000) -> RawClient:
+    """A client with a new session on one member."""
+    client = RawClient("127.0.0.1", cluster.member(number).port, timeout=15.0)
+    client.handshake(timeout_ms)
+    return client
+
+
+def move(cluster: Cluster, client: RawClient, number: int, seen: int = 0) -> RawClient:
+    """The same session on another member; patient while that one elects or catches up."""
+    session = client.session
+    assert session is not None
+    client.close()
+    moved: list[RawClient] = []
+
+    def attempt() -> bool:
+        one = RawClient("127.0.0.1", cluster.member(number).port, timeout=5.0)
+        try:
+            granted = one.handshake(session.timeout_ms, session.session_id, session.password, seen)
+        except (OSError, RawError, struct.error):
+            one.close()
+            return False
+        assert granted.timeout_ms, f"server.{number} does not know session 0x{session.session_id:x}"
+        assert granted.session_id == session.session_id
+        moved.append(one)
+        return True
+
+    eventually(attempt, f"server.{number} takes the session", 20)
+    return moved[0]
+
+
+def assert_equal(cluster: Cluster) -> None:
+    """All members hold the same tree, and no Java member complains."""
+    assert checks.differences(checks.dumps(cluster)) == []
+    for number in cluster.numbers:
+        member = cluster.member(number)
+        if member.kind == J:
+            assert complaints(member.log()) == []
+            values = dict(line.split("\t", 1) for line in member.four("mntr").splitlines() if "\t" in line)
+            assert values["zk_digest_mismatches_count"] == "0"
+
+
+def every_kind_of_write(client: RawClient, base: str) -> None:
+    """Transactions of every type below `base`."""
+    assert client.create(base, b"base").err == 0
+    assert client.create2(f"{base}/two", b"\x00\xff", 0, [(31, "world", "anyone"), (1, "ip", "10.0.0.1")]).err == 0
+    for n in range(3):
+        assert client.create(f"{base}/seq-", str(n).encode(), SEQUENTIAL).err == 0
+    assert client.create2(f"{base}/container", b"", 4).err == 0
+    assert client.set(f"{base}/two", b"changed").err == 0
+    assert client.set(f"{base}/two", b"no", 7).err == -103
+    assert client.set_acl(base, [(31, "world", "anyone"), (3, "digest", "a:b")]).err == 0
+    assert client.delete(f"{base}/seq-0000000001").err == 0
+    done = client.multi(
+        [
+            (CREATE, create_body(f"{base}/m", b"m")),
+            (SET_DATA, text(f"{base}/m") + buffer(b"n") + int32(0)),
+            (13, text(base) + int32(-1)),
+        ]
+    )
+    assert done.err == 0
+    failed = client.multi([(CREATE, create_body(f"{base}/x")), (13, text(f"{base}/nothing") + int32(-1))])
+    assert failed.err in (0, -101)
+    assert client.create(f"{base}/none", None).err == 0
+    assert client.create(f"{base}/e", b"", EPHEMERAL).err == 0
+    assert client.sync(base).err == 0
+
+
+@pytest.mark.parametrize("kinds", MIXES.values(), ids=MIXES.keys())
+def test_every_member_leads_and_every_write_reaches_all(
+    make_cluster: Callable[..., Cluster], kinds: tuple[str]
+) -> None:
+    cluster = make_cluster(kinds)
+    leaders = {kinds.index(C) + 1, kinds.index(J) + 1}
+    for leader in sorted(leaders):
+        cluster.make_leader(leader)
+        for number in cluster.numbers:
+            with client_of(cluster, number) as client:
+                every_kind_of_write(client, f"/by{leader}at{number}")
+                assert client.close_session().err == 0
+        assert_equal(cluster)
+
+
+@pytest.mark.parametrize("kinds", [(C, C, J), (J, J, C)], ids=["java", "corekit"])
+def test_an_observer_of_the_other_kind(make_cluster: Callable[..., Cluster], kinds: tuple[str]) -> None:
+    cluster = make_cluster(kinds, observers=[3])
+    assert cluster.mode(cluster.member(3)) == "observer"
+    with client_of(cluster, 3) as client:
+        every_kind_of_write(client, "/through-the-observer")
+    assert_equal(cluster)
+    cluster.member(3).kill()
+    with client_of(cluster, 1) as client:
+        for n in range(50):
+            client.create(f"/while-away-{n}")
+    cluster.up(3)
+    cluster.wait_all()
+    leader = cluster.leader_number()
+    cluster.member(leader).kill()
+    cluster.up(leader)
+    cluster.wait_all()
+    assert cluster.mode(cluster.member(3)) == "observer"
+    assert_equal(cluster)
+
+
+@pytest.mark.parametrize("leader", [1, 2], ids=["corekit-leads", "java-leads"])
+def test_sessions_move_between_the_kinds(make_cluster: Callable[..., Cluster], leader: int) -> None:
+    cluster = make_cluster((C, J, C, J, J))
+    cluster.make_leader(leader)
+    client = client_of(cluster, 3)
+    assert client.create("/mine", b"", EPHEMERAL).err == 0
+    names = [client.create("/n-", b"", EPHEMERAL_SEQUENTIAL).reader().text()]
+    for number in (4, 1, 2, 3, 5):
+        client = move(cluster, client, number)
+        names.append(client.create("/n-", b"", EPHEMERAL_SEQUENTIAL).reader().text())
+        assert client.set("/mine", str(number).encode()).err == 0
+    assert names == [f"/n-{int(names[0][3:]) + k:010}" for k in range(6)]
+    found = checks.dumps(cluster)
+    assert client.session is not None
+    assert all(found[n].nodes["/mine"][1].ephemeral_owner == client.session.session_id for n in cluster.numbers)
+    assert client.close_session().err == 0
+    client.close()
+    found = checks.dumps(cluster)
+    assert not [path for dump in found.values() for path in dump.nodes if path == "/mine" or path.startswith("/n-")]
+    assert_equal(cluster)
+
+
+@pytest.mark.parametrize("leader", [1, 2], ids=["corekit-leads", "java-leads"])
+def test_a_silent_session_ends_everywhere_and_a_living_one_does_not(
+    make_cluster: Callable[..., Cluster], leader: int
+) -> None:
+    cluster = make_cluster((C, J, J, C, C))
+    cluster.make_leader(leader)
+    silent, living = [], []
+    for number in cluster.numbers:
+        one = client_of(cluster, number, 1000)
+        assert one.create(f"/silent-{number}", b"", EPHEMERAL).err == 0
+        silent.append(one)
+        other = client_of(cluster, number, 1000)
+        assert other.create(f"/living-{number}", b"", EPHEMERAL).err == 0
+        living.append(other)
+
+    def gone() -> bool:
+        assert all(client.ping().err == 0 for client in living)
+        names = living[0].children("/").reader().texts()
+        return not [name for name in names if name.startswith("silent")]
+
+    began = time.monotonic()
+    eventually(gone, "the silent sessions end", 15)
+    assert time.monotonic() - began > 0.8
+    while time.monotonic() - began < 4.0:
+        assert gone()
+        time.sleep(0.2)
+    for number, client in zip(cluster.numbers, living, strict=True):
+        client.sync("/")
+        names = client.children("/").reader().texts()
+        assert sorted(name for name in names if "-" in name) == [f"living-{n}" for n in cluster.numbers], number
+    for client in (*silent, *living):
+        client.close()
+
+
+@pytest.mark.parametrize("first", [1, 2], ids=["corekit-dies", "java-dies"])
+def test_watches_survive_the_death_of_a_leader(make_cluster: Callable[..., Cluster], first: int) -> None:
+    cluster = make_cluster((C, J, C, J, J))
+    cluster.make_leader(first)
+    with client_of(cluster, 5) as writer:
+        for path in ("/data", "/gone", "/children", "/quiet"):
+            assert writer.create(path, b"1").err == 0
+        client = client_of(cluster, first, 20_000)
+        seen = client.sync("/").zxid
+        for path in ("/data", "/gone", "/quiet"):
+            seen = max(seen, client.get(path, watch=True).zxid)
+        assert client.exists("/new", watch=True).err == -101
+        seen = max(seen, client.children("/children", watch=True).zxid)
+        cluster.member(first).kill()
+        other = 3 if first == 2 else 4
+        writer = move(cluster, writer, 5)
+        assert writer.set("/data", b"2").err == 0
+        assert writer.delete("/gone").err == 0
+        assert writer.create("/children/child").err == 0
+        assert writer.create("/new").err == 0
+        client = move(cluster, client, other, seen)
+        client.sync("/")
+        reply = client.set_watches(seen, ["/data", "/gone", "/quiet"], ["/new"], ["/children"], opcode=SET_WATCHES)
+        assert reply.err == 0
+        client.ping()
+        assert sorted((event.path, event.type) for event in client.events) == [
+            ("/children", 4),
+            ("/data", 3),
+            ("/gone", 2),
+            ("/new", 1),
+        ]
+        client.events.clear()
+        assert writer.set("/quiet", b"2").err == 0
+        assert replace(client.wait_event(), zxid=0).path == "/quiet"
+        client.close()
+        writer.close()
+
+
+def test_sequence_numbers_go_on_whoever_leads(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster((C, J, J))
+    random = Random(1)
+    expected = 0
+    with client_of(cluster, 3) as client:
+        assert client.create("/queue").err == 0
+        client.close_session()
+    for leader in (1, 2, 1, 3):
+        cluster.make_leader(leader)
+        for number in cluster.numbers:
+            with client_of(cluster, number) as client:
+                for _ in range(5):
+                    name = client.create("/queue/n-", b"", SEQUENTIAL).reader().text()
+                    assert name == f"/queue/n-{expected:010}"
+                    expected += 1
+                    if random.random() < 0.6:
+                        assert client.delete(name).err == 0
+                client.close_session()
+    assert_equal(cluster)
+
+
+def test_members_show_the_same_configuration(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster((C, J, C), observers=[3])
+    texts = []
+    for number in cluster.numbers:
+        with client_of(cluster, number) as client:
+            texts.append(sorted((client.get("/zookeeper/config").reader().buffer() or b"").split(b"\n")))
+    assert texts[0] == texts[1] == texts[2]
+    assert len(texts[0]) == 4
