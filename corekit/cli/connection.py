@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
@@ -90,7 +91,7 @@ SessionTimeoutOption = Annotated[
 ]
 ReadOnlyOption = Annotated[
     bool,
-    typer.Option("--read-only", "-r", help="Also accept a server that has lost its quorum.", rich_help_panel=PANEL),
+    typer.Option("--read-only", help="Also accept a server that has lost its quorum.", rich_help_panel=PANEL),
 ]
 TlsCaOption = Annotated[
     str | None,
@@ -165,24 +166,33 @@ class Target:
             raise UserError(f"--tls-ca {self.tls_ca or '-'}, --tls-cert {self.tls_cert or '-'}: {error}") from error
         return context
 
-    def connect(self, *, patient: bool = False, call_timeout: float | None = TIMEOUT) -> Any:
-        """The client's `connect` with these options.
+    def connect(self) -> AbstractAsyncContextManager[Client]:
+        """The client's `connect` with these options. Without `--timeout` no server that refuses is tried again."""
+        given = self.timeout
+        seconds = TIMEOUT if given is None else given
+        return self._connect(seconds, patient=given is not None, call_timeout=seconds)
+
+    def connect_for_long(self, wait: float | None) -> AbstractAsyncContextManager[Client]:
+        """For commands that wait: calls have no limit, since they are to outlast the failures of servers.
 
         Args:
-            patient: servers that refuse are tried again until the timeout, even if the user gave none.
-            call_timeout: seconds for each call unless `--timeout` says it.
+            wait: seconds for the first session; None: 10.
         """
+        return self._connect(TIMEOUT if wait is None else wait, patient=True, call_timeout=None)
+
+    def _connect(
+        self, seconds: float, *, patient: bool, call_timeout: float | None
+    ) -> AbstractAsyncContextManager[Client]:
         from corekit.client import connect
 
-        given = self.timeout
         return connect(
             self.hosts,
             timeout=self.session_timeout,
             auth=self.credentials(),
             read_only=self.read_only,
-            connect_timeout=TIMEOUT if given is None else given,
-            patient=patient or given is not None,
-            call_timeout=call_timeout if given is None else given,
+            connect_timeout=seconds,
+            patient=patient,
+            call_timeout=call_timeout,
             tls=self.context(),
         )
 

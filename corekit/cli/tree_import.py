@@ -164,7 +164,7 @@ class Importer:
         would = "would be " if self._dry_run else ""
         changed = "in the way" if self._dry_run and self._existing is Existing.FAIL else f"{would}changed"
         lines.append(
-            f"{len(self.created)} znodes {would}created, {len(self.changed)} {changed}, "
+            f"znodes: {len(self.created)} {would}created, {len(self.changed)} {changed}, "
             f"{len(self.equal)} equal, {len(self.kept)} kept"
         )
         session.answer(value, "\n".join(lines))
