@@ -19,6 +19,8 @@ FOUR_LETTER_BYTES_MAX = 64 * 1024 * 1024  # output of one four-letter word
 # Requests
 MULTI_OPS_MAX = 100_000  # operations in one multi
 ACL_ENTRIES_MAX = 10_000  # entries in one ACL
+IDENTITIES_MAX = 64  # that one connection may prove; with long ACLs they multiply
+ACL_VERDICTS_MAX = 4096  # answers of access checks that are remembered
 
 # Log and state
 BATCH_ENTRIES_MAX = 4096  # entries handed to storage at once

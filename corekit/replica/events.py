@@ -11,7 +11,7 @@ from struct import Struct
 
 from corekit.api import AuthScheme
 from corekit.model import paths
-from corekit.model.acl import OPEN_KEY, READ, allows
+from corekit.model.acl import OPEN_KEY, READ
 from corekit.model.quota import Quotas
 from corekit.model.tree import ACL, CREATE, CVERSION, DELETE, SET, Change, Tree
 from corekit.model.watches import CHILDREN_CHANGED, CREATED, DATA_CHANGED, DELETED, Watches, WatchTable
@@ -117,11 +117,11 @@ class Applier:
         told = 0
         frame = event_frame(zxid, kind, named)
         guarded = acl_key != OPEN_KEY and not self._skip_acl
-        acl = self._tree.acls.acl(acl_key) if guarded else None
+        acls = self._tree.acls
         for connection in watchers:
             if told_already and connection in told_already:
                 continue
-            if acl is not None and not allows(acl, READ, connection.identities, self._schemes):
+            if guarded and not acls.allows(acl_key, READ, connection.identities, self._schemes):
                 continue
             connection.out.append(frame)
             connection.sent += 1

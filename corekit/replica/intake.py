@@ -17,7 +17,7 @@ from corekit.api import AuthScheme
 from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.errors import ProtocolError
-from corekit.limits import CLIENT_HELD_MAX
+from corekit.limits import CLIENT_HELD_MAX, IDENTITIES_MAX
 from corekit.model.sessions import Session
 from corekit.model.tree import Change, Tree
 from corekit.model.watches import Watches
@@ -240,8 +240,9 @@ class Intake(ABC):
         name, data = reader.string() or b"", reader.buffer() or b""
         scheme = self.schemes.get(name.decode("utf-8", "replace"))
         proved = scheme.authenticate(data, connection.peer) if scheme is not None else None
-        if proved:
-            connection.identities += [identity for identity in proved if identity not in connection.identities]
+        if proved and len(connection.identities) < IDENTITIES_MAX:
+            have = connection.identities
+            connection.identities = [*have, *(identity for identity in proved if identity not in have)]
             connection.out.append(_reply_head(16, xid, 0, 0))
         else:
             self.stats.auth_failed += 1

@@ -23,7 +23,7 @@ from corekit.codec.txns import DIGEST, HEADER, OPEN_ACL_WIRE, pack_acl, pack_str
 from corekit.errors import ProtocolError
 from corekit.limits import ACL_ENTRIES_MAX, MULTI_OPS_MAX
 from corekit.model import paths, stat
-from corekit.model.acl import ADMIN, CREATE, DELETE, OPEN, OPEN_KEY, READ, WRITE, Acl, allows
+from corekit.model.acl import ADMIN, CREATE, DELETE, OPEN, OPEN_KEY, READ, WRITE, Acl
 from corekit.model.digest import VERSION as DIGEST_VERSION
 from corekit.model.quota import Quotas
 from corekit.model.sessions import SessionTracker
@@ -187,7 +187,7 @@ class Preparer:
             key = tree.acl_keys.get(path, OPEN_KEY)
         if key == OPEN_KEY or self._skip_acl:
             return
-        if not allows(tree.acls.acl(key), perms, identities, self._schemes):
+        if not tree.acls.allows(key, perms, identities, self._schemes):
             raise Refused(errors.NO_AUTH)
 
     def _record(self, path: bytes) -> bytes:

@@ -19,7 +19,7 @@ from corekit.codec.txns import pack_acl, pack_string
 from corekit.errors import ProtocolError
 from corekit.limits import CLIENT_OUT_BYTES_MAX
 from corekit.model import paths, stat
-from corekit.model.acl import ADMIN, OPEN_KEY, READ, Acl, allows
+from corekit.model.acl import ADMIN, OPEN_KEY, READ, Acl
 from corekit.model.tree import Tree
 from corekit.model.watches import (
     CHILDREN_CHANGED,
@@ -86,7 +86,7 @@ class Reads:
         key = self._tree.acl_keys.get(path or paths.ROOT, OPEN_KEY)
         if key == OPEN_KEY or self._skip_acl:
             return True
-        return allows(self._tree.acls.acl(key), perms, connection.identities, self._schemes)
+        return self._tree.acls.allows(key, perms, connection.identities, self._schemes)
 
     def _readable(self, connection: Connection, path: bytes | None) -> bytes:
         """The record of a znode that the connection may read. ZooKeeper stores the root under `` as well."""
