@@ -8,6 +8,6 @@ if "pytest" in sys.modules:  # a suite that fails then shows the values that it 
     pytest.register_assert_rewrite(
         *(
             f"corekit.testing.{name}"
-            for name in ("auth", "consensus", "consensus_host", "protocol", "storage", "transport")
+            for name in ("auth", "consensus", "consensus_host", "memory_server", "protocol", "storage", "transport")
         )
     )

@@ -21,10 +21,10 @@ LAYERS = {
     "client": 5,
     "builtin": 6,
     "plugins": 6,
-    "testing": 6,
+    "testing": 7,
     "logs": 6,
-    "cli": 7,
-    "__main__": 8,
+    "cli": 8,
+    "__main__": 9,
 }
 
 # What a plugin sees of corekit; recipes and commands also see the client.
