@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from corekit_storage_rocks import database
 from corekit_storage_rocks.storage import RocksStorage
 
 from corekit.errors import EXIT_DISK
@@ -28,6 +29,12 @@ class ForgetfulStorage(RocksStorage):
 
     def sync(self) -> None:
         self._database.log.flush_wal(False)
+
+
+def flushing_storage(path: Path) -> RocksStorage:
+    """Flushes its memtables all the time, so that a crash meets flushes and compactions."""
+    database.FLUSH_BYTES = 30_000
+    return RocksStorage(path)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +66,9 @@ def cut_power_once(test: CrashTest, faults: DiskFaults, rng: Random) -> int:
     return faults.cut_power()
 
 
-def test_power_cuts(path: Path, faults: DiskFaults) -> None:
-    test = CrashTest(ROCKS, path)
+@pytest.mark.parametrize("factory", [ROCKS, f"{__name__}:{flushing_storage.__name__}"])
+def test_power_cuts(path: Path, faults: DiskFaults, factory: str) -> None:
+    test = CrashTest(factory, path)
     rng = Random(11)
     lost = 0
     for _ in range(POWER_CUTS):
