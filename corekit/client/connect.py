@@ -13,6 +13,7 @@ from corekit.client.client import Client
 from corekit.client.hosts import parse_hosts
 from corekit.client.paths import path_bytes
 from corekit.client.runner import Options, Runner
+from corekit.client.tasks import alongside
 from corekit.client.types import State, StateChange
 from corekit.errors import ConnectionLossError, UserError
 from corekit.limits import JUTE_MAX_BUFFER
@@ -81,10 +82,8 @@ async def connect(
     )
     credentials = [(scheme, data.encode() if isinstance(data, str) else data) for scheme, data in auth]
     runner = Runner(options, credentials)
-    # The tasks are shielded, so that a cancelled block can still say goodbye to the server. An error of the block
-    # leaves as it is, not inside the group that the task group would make of it.
+    # The tasks are shielded, so that a cancelled block can still say goodbye to the server.
     shelter = anyio.CancelScope(shield=True)
-    failure: BaseException | None = None
 
     async def serve() -> None:
         with shelter:
@@ -94,19 +93,15 @@ async def connect(
                 if read_only:
                     jobs.start_soon(runner.seek_quorum)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
+    async with alongside(serve):
         try:
             await _first_session(runner, connect_timeout, patient)
             yield Client(runner, path_bytes(chroot), call_timeout)
-        except BaseException as error:
-            failure = error
-        runner.jobs = None
-        with anyio.CancelScope(shield=True):
-            await runner.close()
-        shelter.cancel()
-    if failure is not None:
-        raise failure
+        finally:
+            runner.jobs = None
+            with anyio.CancelScope(shield=True):
+                await runner.close()
+            shelter.cancel()
 
 
 async def _first_session(runner: Runner, seconds: float | None, patient: bool) -> None:

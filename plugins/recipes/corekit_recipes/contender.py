@@ -160,6 +160,25 @@ async def remove(zk: Client, parent: str, prefix: str, path: str | None) -> None
     await zk.clean_up(job, CLEAN_UP_SECONDS if zk.state.state.connected else 0)
 
 
+async def remove_marked(zk: Client, paths: Sequence[str], mark: bytes) -> None:
+    """Remove nodes of known names if their data is a GUID of ours; as `remove`, but only in the present session.
+
+    In another session such a node would be somebody else's, or gone.
+    """
+    bound = zk.bound().within(None)
+
+    async def job() -> None:
+        for path in paths:
+            try:
+                data, stat = await bound.get(path, fresh=True)
+                if data == mark:
+                    await bound.call(op.delete(path, stat.version))
+            except NoNodeError:
+                pass
+
+    await zk.clean_up(job, CLEAN_UP_SECONDS if zk.state.state.connected else 0)
+
+
 async def find(zk: Client, parent: str, prefix: str) -> list[str]:
     """Paths of the children whose name begins with a GUID of ours, as of now."""
     try:

@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 
 from corekit.client import Client, LeaseLost
+from corekit.client.tasks import alongside
 from corekit_recipes.contender import Grant, Turn, granted
 from corekit_recipes.lock import Entry, blocks_writer, entries
 from corekit_recipes.naming import Layout, Want
@@ -132,7 +133,5 @@ async def latch(
 ) -> AsyncIterator[Latch]:
     """Take part in an election while the block runs; leaving resigns. See `Latch`."""
     candidate = Latch(Election(zk, path, identifier=identifier, layout=layout, margin=margin, want=Want.LATCH))
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(candidate.stand)
+    async with alongside(candidate.stand):
         yield candidate
-        tasks.cancel_scope.cancel()

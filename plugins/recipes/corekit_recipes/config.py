@@ -1,0 +1,93 @@
+"""Configuration centre: settings that many read and that change while they run.
+
+Promises: who follows gets the present value first and then every newer state, over reconnections and expired
+sessions; of several quick changes perhaps only the last. Settings published together are changed in one transaction.
+Failures: readers may be a moment behind each other. A publication whose answer was lost raises `OutcomeUnknown`: all
+of it happened, or nothing; publishing the same again is harmless.
+Cost: a setting takes 1 request to read and 1 to follow, and 1 for each change; `follow_all` 1 watch for the whole
+tree.
+Znodes: PATH/<key>, persistent, data = the value; a key may contain slashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from corekit.client import Client, op
+from corekit.client.op import Request
+from corekit.client.paths import join, parent
+from corekit.errors import BadVersionError, NodeExistsError, NoNodeError
+from corekit_recipes.tree_cache import tree_cache
+
+
+class ConfigCentre:
+    """`await ConfigCentre(zk, "/config").publish({"db/url": b"..."})`, `async for value in centre.follow("db/url")`"""
+
+    def __init__(self, zk: Client, path: str) -> None:
+        self.zk = zk
+        self.path = path
+
+    async def get(self, key: str, *, fresh: bool = False) -> bytes | None:
+        """A value, or None if it is not set."""
+        try:
+            return (await self.zk.get(self._node(key), fresh=fresh)).data
+        except NoNodeError:
+            return None
+
+    async def publish(self, settings: Mapping[str, bytes | None]) -> None:
+        """Set values, all in one transaction; None removes a key."""
+        for key in settings:
+            await self.zk.ensure(parent(self._node(key)))
+        while True:
+            parts = [await self._part(key, value) for key, value in settings.items()]
+            try:
+                await self.zk.multi([part for part in parts if part is not None])
+                return
+            except (NoNodeError, NodeExistsError, BadVersionError):
+                pass  # somebody made or removed one of them in between
+
+    async def _part(self, key: str, value: bytes | None) -> Request[Any] | None:
+        node = self._node(key)
+        stat = await self.zk.exists(node)
+        if value is not None:
+            return op.set(node, value) if stat is not None else op.create(node, value, acl=self.zk.default_acl)
+        return None if stat is None else op.delete(node)
+
+    async def follow(self, key: str) -> AsyncIterator[bytes | None]:
+        """The value now (None if not set), then every newer one."""
+        last: object = ...
+        async for data in self.zk.follow(self._node(key)):
+            value = None if data is None else data.data
+            if value != last:
+                last = value
+                yield value
+
+    async def all(self) -> dict[str, bytes]:
+        """All keys that have a value, read one after the other."""
+        async with tree_cache(self.zk, self.path) as tree:
+            return self._settings(tree.data)
+
+    async def follow_all(self) -> AsyncIterator[dict[str, bytes]]:
+        """All keys and values now, and again after every change."""
+        async with tree_cache(self.zk, self.path) as tree:
+            last: dict[str, bytes] | None = None
+            while True:
+                version, settings = tree.version, self._settings(tree.data)
+                if settings != last:
+                    last = settings
+                    yield settings
+                await tree.changed(version)
+
+    def _settings(self, nodes: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Nodes that only hold other nodes together, and are empty, are no settings."""
+        inner = {parent(path) for path in nodes}
+        lead = len(self.path.rstrip("/")) + 1
+        return {
+            path[lead:]: data
+            for path, data in sorted(nodes.items())
+            if path != self.path and (data or path not in inner)
+        }
+
+    def _node(self, key: str) -> str:
+        return join(self.path, key)

@@ -1,0 +1,118 @@
+"""A znode that exists as long as a block runs: the presence of a member, a service, a worker.
+
+Promises: the node is there from when the block begins, and is made again, by itself, after its session has expired or
+somebody has removed it. When the process dies it vanishes with the session. It is removed when the block ends.
+Failures: between an expiry and the new session it is missing; `Presence.session_id` changes then. It says that its
+process was alive at most one session timeout ago, no more: it excludes nobody (see `lock.Lock` for that).
+Cost: 1 request to appear, 1 to go; 2 to appear again.
+Znodes: the given path, ephemeral; or with `sequential` the path with a sequence number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from corekit.client import Client, OutcomeUnknown, State, op
+from corekit.client.paths import parent
+from corekit.client.tasks import alongside
+from corekit.errors import NodeExistsError, NoNodeError, SessionExpiredError
+from corekit_recipes.contender import CLEAN_UP_SECONDS
+
+
+class Presence:
+    """Made by `presence`."""
+
+    def __init__(self, zk: Client, path: str, data: bytes) -> None:
+        self.zk = zk
+        self.path = path
+        self.data = data
+        self.session_id = 0
+        self._missing = anyio.Event()
+
+    async def set(self, data: bytes) -> None:
+        """Change the node's data, now and for every time it is made again."""
+        self.data = data
+        try:
+            await self.zk.set(self.path, data)
+        except (NoNodeError, OutcomeUnknown, SessionExpiredError):
+            self._missing.set()  # `keep` writes it
+
+    async def appear(self) -> None:
+        """Make sure that the node is there, belongs to the present session, and holds the data."""
+        zk = self.zk
+        while True:
+            try:
+                self.session_id = (await zk.create(self.path, self.data, ephemeral=True)).stat.ephemeral_owner
+                return
+            except NoNodeError:
+                await zk.ensure(parent(self.path))
+            except (NodeExistsError, OutcomeUnknown):
+                if await self._adopted():
+                    return
+            except SessionExpiredError:
+                if not zk.renews:
+                    raise
+
+    async def _adopted(self) -> bool:
+        """There is such a node: take ours; remove that of an earlier session of ours; wait for a stranger's to go."""
+        zk = self.zk
+        try:
+            (data, stat), changed = await zk.get_watch(self.path)
+            if stat.ephemeral_owner == zk.session_id:
+                zk.forget(changed)
+                if data != self.data:
+                    await zk.set(self.path, self.data)
+                self.session_id = stat.ephemeral_owner
+                return True
+            if stat.ephemeral_owner == self.session_id:
+                zk.forget(changed)
+                await zk.delete(self.path, stat.version)
+            else:
+                await changed  # perhaps of an earlier life of this process: it will expire
+        except (NoNodeError, OutcomeUnknown, SessionExpiredError):
+            pass
+        return False
+
+    async def keep(self) -> None:
+        """Make the node again whenever it is missing, until cancelled."""
+        zk = self.zk
+        while True:
+            self._missing = missing = anyio.Event()
+            zk.watch_removal(self.path, missing.set)
+            async with alongside(self._until_lost):
+                await missing.wait()
+            await self.appear()
+
+    async def _until_lost(self) -> None:
+        async for change in self.zk.states():
+            if change.state is State.LOST or (change.state.connected and change.session_id != self.session_id):
+                self._missing.set()
+
+    async def vanish(self) -> None:
+        """Remove the node."""
+        zk = self.zk.bound().within(None)
+
+        async def job() -> None:
+            try:
+                stat = await zk.exists(self.path, fresh=True)
+                if stat is not None and stat.ephemeral_owner == zk.session_id:
+                    await zk.call(op.delete(self.path, retry=True))
+            except NoNodeError:
+                pass
+
+        await self.zk.clean_up(job, CLEAN_UP_SECONDS if self.zk.state.state.connected else 0)
+
+
+@asynccontextmanager
+async def presence(zk: Client, path: str, data: bytes = b"") -> AsyncIterator[Presence]:
+    """`async with presence(zk, "/members/host1", b"10.0.0.1"): ...`"""
+    here = Presence(zk, path, data)
+    try:
+        await here.appear()
+        async with alongside(here.keep):
+            yield here
+    finally:
+        await here.vanish()
