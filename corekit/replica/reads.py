@@ -178,9 +178,13 @@ class Reads:
     def _multi_read(self, connection: Connection, body: bytes) -> bytes:
         replies = []
         size = 0
-        for op, part in split_multi(body, _READS_IN_MULTI):
-            # The decoder of ZooKeeper forces the watch flag of these requests to false.
-            code, reply = self.answer(connection, op, part[:-1] + b"\0")
+        answers: dict[tuple[int, bytes], tuple[int, bytes]] = {}
+        for question in split_multi(body, _READS_IN_MULTI):
+            op, part = question
+            if question not in answers:
+                # The decoder of ZooKeeper forces the watch flag of these requests to false.
+                answers[question] = self.answer(connection, op, part[:-1] + b"\0")
+            code, reply = answers[question]
             if code == errors.MARSHALLING_ERROR:
                 raise ProtocolError("operation in a multiRead")
             if code:
