@@ -18,6 +18,7 @@ import anyio
 
 from corekit.client import Client, LeaseLost
 from corekit.client.tasks import alongside
+from corekit.errors import SessionExpiredError
 from corekit_recipes.contender import Grant, Turn, granted
 from corekit_recipes.lock import Entry, blocks_writer, entries
 from corekit_recipes.naming import Layout, Want
@@ -59,6 +60,9 @@ class Election:
                     await body(term)
             except LeaseLost:
                 pass
+            except SessionExpiredError:
+                if not self.zk.renews:
+                    raise
 
     async def candidates(self) -> list[Entry]:
         """The leader (first) and those who would follow."""

@@ -94,7 +94,7 @@ async def worker_number(zk: Client, path: str, limit: int = 1024) -> AsyncIterat
 
 
 async def _lowest_free(zk: Client, path: str, limit: int, mark: bytes, tried: list[str]) -> int:
-    """Take the lowest number that is free; `tried` ends with its node, and holds no other unless the outcome is open."""
+    """Take the lowest number that is free; `tried` then ends with its node."""
     while True:
         taken = set(await zk.children(path, fresh=True))
         number = next((number for number in range(limit) if str(number) not in taken), None)
