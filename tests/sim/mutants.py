@@ -34,21 +34,22 @@ class Mutant:
     """One planted mistake.
 
     Attributes:
-        seeds: within so many seeds it must be found (about ten times what it took).
+        seeds: within so many seeds it must be found (some times what it took).
+        script: the golden transcript that it changes, if there is one about it.
     """
 
     name: str
     plant: Callable[[Patch], None]
     seeds: int
+    script: str = ""
 
 
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(seeds: int) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def mutant(seeds: int, script: str = "") -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        name = plant.__name__.strip("_")
-        MUTANTS[name] = Mutant(name, plant, seeds)
+        MUTANTS[plant.__name__] = Mutant(plant.__name__, plant, seeds, script)
         return plant
 
     return register
@@ -72,7 +73,7 @@ def planted(name: str) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------ durability
-@mutant(20)
+@mutant(20, script="broadcast")
 def ack_before_fsync(patch: Patch) -> None:
     """A follower acknowledges a proposal as soon as it is staged."""
 
@@ -97,7 +98,7 @@ def leader_counts_itself_before_fsync(patch: Patch) -> None:
     patch(Leader, "propose", propose)
 
 
-@mutant(20)
+@mutant(20, script="ZOOKEEPER-3911")
 def zk3911_newleader_acked_before_the_log(patch: Patch) -> None:
     """NEWLEADER is acknowledged at once; the disk follows."""
 
@@ -110,7 +111,7 @@ def zk3911_newleader_acked_before_the_log(patch: Patch) -> None:
     patch(Learner, "_new_leader", new_leader)
 
 
-@mutant(20)
+@mutant(20, script="ZOOKEEPER-3911")
 def zk4646_history_logged_behind_the_ack(patch: Patch) -> None:
     """The entries of a synchronisation are logged after the ack of NEWLEADER, the epoch before it."""
 
@@ -135,7 +136,7 @@ def zk4646_history_logged_behind_the_ack(patch: Patch) -> None:
     patch(Learner, "_ack_new_leader", ack)
 
 
-@mutant(60)
+@mutant(60, script="ZOOKEEPER-4643")
 def zk4643_epoch_before_the_log(patch: Patch) -> None:
     """The epoch is written when synchronisation begins, its entries behind it."""
 
@@ -148,7 +149,7 @@ def zk4643_epoch_before_the_log(patch: Patch) -> None:
     patch(Learner, "_history", history)
 
 
-@mutant(60)
+@mutant(60, script="ZOOKEEPER-3642")
 def zk3642_snapshot_only_in_memory(patch: Patch) -> None:
     """A received snapshot is not written."""
 
@@ -201,7 +202,7 @@ def Zab_last(self: Zab, upto: int) -> None:
 
 
 # -------------------------------------------------------------------------------------------- quorums
-@mutant(20)
+@mutant(20, script="broadcast")
 def commit_without_quorum(patch: Patch) -> None:
     """One ack too few is enough to commit."""
 
@@ -219,7 +220,7 @@ def half_is_a_quorum(patch: Patch) -> None:
     patch(Ensemble, "has_quorum", lambda self, sids: len(self.voters.intersection(sids)) >= len(self.voters) // 2)
 
 
-@mutant(60)
+@mutant(60, script="ZOOKEEPER-769")
 def zk769_observers_count(patch: Patch) -> None:
     """Observers count in quorums."""
 
@@ -323,7 +324,7 @@ def _no_comparison(self: Leader, link: LearnerLink, current_epoch: int) -> None:
         link.start_feed()
 
 
-@mutant(60)
+@mutant(60, script="ZOOKEEPER-261")
 def zk261_wiped_server_votes(patch: Patch) -> None:
     """A server without data votes like any other."""
 
@@ -375,7 +376,7 @@ def larger_sid_does_not_dial_back(patch: Patch) -> None:
 
 
 # ------------------------------------------------------------------------------------ synchronisation
-@mutant(20)
+@mutant(20, script="ZOOKEEPER-1154")
 def zk1154_history_chosen_by_range(patch: Patch) -> None:
     """DIFF or TRUNC is chosen by comparing zxids; whether both have the entry is not looked at."""
 
@@ -387,7 +388,7 @@ def zk1154_history_chosen_by_range(patch: Patch) -> None:
     patch(sync, "choose", choose)
 
 
-@mutant(20)
+@mutant(20, script="synchronization_trunc")
 def truncation_skipped(patch: Patch) -> None:
     """A learner does not cut its log when told."""
 
@@ -408,7 +409,7 @@ def zk1156_truncation_cuts_too_much(patch: Patch) -> None:
     patch(Zab, "truncate", truncate)
 
 
-@mutant(60)
+@mutant(300, script="ZOOKEEPER-2355")
 def zk2355_last_zxid_taken_from_the_diff(patch: Patch) -> None:
     """A learner believes to be where the leader is when the header of a DIFF arrives."""
 
@@ -478,7 +479,7 @@ def zk3104_snapshot_named_too_high(patch: Patch) -> None:
     patch(Replica, "snapshot", snapshot)
 
 
-@mutant(100)
+@mutant(100, script="ZOOKEEPER-4925")
 def zk4925_hole_in_what_a_former_learner_sends(patch: Patch) -> None:
     """What a server received during its own synchronisation is missing in what it sends to others later."""
     sending: list[set[int]] = [set()]
@@ -513,7 +514,7 @@ def zk4394_outstanding_proposals_forgotten(patch: Patch) -> None:
     patch(Learner, "_new_leader", new_leader)
 
 
-@mutant(60)
+@mutant(60, script="synchronization_diff")
 def outstanding_proposals_not_sent_to_newcomers(patch: Patch) -> None:
     """A learner joins the live stream without the proposals that wait for a quorum."""
     patch(Leader, "outstanding_packets", lambda self: b"")
@@ -532,7 +533,7 @@ def applied_before_uptodate(patch: Patch) -> None:
     patch(Learner, "_apply_commits", apply)
 
 
-@mutant(60)
+@mutant(60, script="ZOOKEEPER-1549")
 def zk2845_log_taken_for_decided_at_start(patch: Patch) -> None:
     """A server applies its whole log when it starts."""
 
@@ -560,7 +561,7 @@ def leader_commits_what_is_outstanding_when_it_steps_down(patch: Patch) -> None:
     patch(Leader, "stop", stop)
 
 
-@mutant(100)
+@mutant(100, script="ZOOKEEPER-1675")
 def zk1675_sync_answered_by_a_deposed_leader(patch: Patch) -> None:
     """A sync is answered at once, without asking whether this server still leads."""
 

@@ -198,8 +198,8 @@ def _safety(cluster: Cluster, duration: int) -> None:
 def _liveness(cluster: Cluster) -> None:
     """Faults end; a core of servers must recover, then everybody.
 
-    A majority whose data may be incomplete cannot recover by itself, and must not. Then the operator vouches for servers
-    that never had any data.
+    A majority whose data may be incomplete cannot recover by itself, and must not. Then the operator vouches for
+    servers that never had any data.
     """
     world = cluster.world
     random = world.random("liveness")
@@ -218,7 +218,7 @@ def _liveness(cluster: Cluster) -> None:
         world.count("vouched")
         for sid in set(whole) - set(complete):
             cluster.nodes[sid - 1].crash(power=False)
-            cluster.nodes[sid - 1].disk.wipe()
+            cluster.nodes[sid - 1].disk.wipe(keep_epochs=True)
             cluster.nodes[sid - 1].vouched = True
     elif random.random() < 0.5:
         core = set(random.sample(complete, size))

@@ -234,12 +234,16 @@ class SimDisk:
         """Whether an entry is durable, or was until it fell victim to `wipe` or `damage`."""
         return self.durable.has(zxid) or zxid in self._lost or zxid <= self._lost_upto
 
-    def wipe(self) -> None:
-        """Everything is gone, as if the directory had been removed."""
+    def wipe(self, *, keep_epochs: bool = False) -> None:
+        """Everything is gone, as if the directory had been removed (or only its data, with `keep_epochs`)."""
         self._staged.clear()
+        epochs = (self.durable.accepted, self.durable.current)
         self._forget(self.durable.zxids, self.durable.state_zxid)
         self.durable, self.volatile = Image(), Image()
         self._incoming = None
+        if keep_epochs:
+            self.durable.epochs(*epochs)
+            self.volatile.epochs(*epochs)
         self.changed()
 
     def damage(self, lose: int) -> None:

@@ -1,0 +1,40 @@
+"""The simulator finds planted mistakes: a check that cannot fail shows nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from corekit.testing.sim.campaign import run_seed
+from tests.scripts.driver import play
+from tests.sim.maker import zab
+from tests.sim.mutants import MUTANTS, planted
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+QUICK = [name for name, mutant in MUTANTS.items() if mutant.seeds <= 20]
+SLOW = [name for name, mutant in MUTANTS.items() if mutant.seeds > 20]
+
+
+def found_by_a_seed(name: str) -> bool:
+    with planted(name):
+        return any(not run_seed(seed, zab, seconds=20).ok for seed in range(1, MUTANTS[name].seeds + 1))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_found_quickly(name: str) -> None:
+    assert found_by_a_seed(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_found(name: str) -> None:
+    assert found_by_a_seed(name)
+
+
+@pytest.mark.parametrize("name", [name for name, mutant in MUTANTS.items() if mutant.script])
+def test_found_by_its_script(name: str) -> None:
+    """The transcript of a bug changes, or ends in a violation, when the bug is there."""
+    path = SCRIPTS / f"{MUTANTS[name].script}.txt"
+    with planted(name):
+        assert play(path) != path.read_text()
