@@ -42,6 +42,7 @@ struct plan { int fsync_delay_ms, fsync_errno, write_errno, short_write; };
 
 static ssize_t (*real_read)(int, void *, size_t);
 static ssize_t (*real_write)(int, const void *, size_t);
+static int (*real_unlink)(const char *);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 
 static int concerned(int fd) {
@@ -80,7 +81,7 @@ static void note(const char *journal, struct stat *stat, const char *content) {
         snprintf(name, sizeof name, "%s.%lu", journal, (unsigned long)stat->st_ino);
         snprintf(temporary, sizeof temporary, "%s.tmp%d", name, (int)gettid());
         if ((fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) >= 0) {
-            if (real_write(fd, content, stat->st_size) == stat->st_size) rename(temporary, name);
+            if (real_write(fd, content, stat->st_size) == stat->st_size) renameat(AT_FDCWD, temporary, AT_FDCWD, name);
             close(fd);
         }
     }
@@ -108,6 +109,39 @@ static int synced(int fd, const char *name) {
     result = real(fd);
     if (!real_write) real_write = dlsym(RTLD_NEXT, "write");
     if (result == 0 && known) note(journal, &stat, small ? content : NULL);
+    return result;
+}
+
+/* Inode numbers are used again: what was noted about a file ends with it. */
+static void forget(struct stat *stat) {
+    const char *journal = getenv("DISK_FAULTS_JOURNAL");
+    char name[4096];
+    if (!journal || stat->st_nlink != 1 || !S_ISREG(stat->st_mode)) return;
+    snprintf(name, sizeof name, "%s.%lu", journal, (unsigned long)stat->st_ino);
+    real_unlink(name);
+    stat->st_size = -1;
+    note(journal, stat, NULL);
+}
+
+int unlink(const char *path) {
+    struct stat stat;
+    int known = lstat(path, &stat) == 0, result;
+    if (!real_unlink) real_unlink = dlsym(RTLD_NEXT, "unlink");
+    if (!real_write) real_write = dlsym(RTLD_NEXT, "write");
+    result = real_unlink(path);
+    if (result == 0 && known) forget(&stat);
+    return result;
+}
+
+int rename(const char *from, const char *to) {
+    static int (*real)(const char *, const char *);
+    struct stat stat;
+    int known = lstat(to, &stat) == 0, result;
+    if (!real) real = dlsym(RTLD_NEXT, "rename");
+    if (!real_unlink) real_unlink = dlsym(RTLD_NEXT, "unlink");
+    if (!real_write) real_write = dlsym(RTLD_NEXT, "write");
+    result = real(from, to);
+    if (result == 0 && known) forget(&stat);
     return result;
 }
 
@@ -185,6 +219,9 @@ class DiskFaults:
         for line in self._journal.read_text().splitlines() if self._journal.exists() else []:
             inode, size = map(int, line.split())
             sizes[inode] = size
+            if size < 0:  # the file is gone, the number may be used again
+                del sizes[inode]
+                self._kept.pop(inode, None)
         lost = 0
         for file in self._files():
             inode, size = file.stat().st_ino, file.stat().st_size

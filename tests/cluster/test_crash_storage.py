@@ -20,7 +20,7 @@ from corekit.testing.disk_faults import DiskFaults, build
 from corekit.testing.storage_crash import FAILED, CrashTest
 
 ROCKS = "corekit_storage_rocks.storage:RocksStorage"
-POWER_CUTS = 15
+POWER_CUTS = 12
 WORK_SECONDS = 0.2
 
 

@@ -37,9 +37,9 @@ from rocksdict import (
 from corekit.errors import DamagedError
 
 MEMTABLE_BYTES = 64 * 1024 * 1024
-FLUSH_BYTES = MEMTABLE_BYTES // 2  # flush at half, so that a memtable never fills up while it is written
+FLUSH_BYTES = 16 * 1024 * 1024  # flush long before a memtable is full: a switch inside a write would stall it
 WAL_BUFFER_BYTES = 16 * 1024 * 1024  # above this a write goes to the file at once
-LOG_FLUSHES_PER_STATE_FLUSH = 4  # bounds the write-ahead log that recovery has to replay
+LOG_FLUSHES_PER_STATE_FLUSH = 8  # bounds the write-ahead log that recovery has to replay
 _PAIR_OVERHEAD_BYTES = 80  # of a key in the memtable, roughly
 _READAHEAD_BYTES = 2 * 1024 * 1024
 _STATE = "state"
@@ -91,7 +91,7 @@ class Database:
         return self._state
 
     def sync(self) -> None:
-        """Make every write so far durable; then start a flush in the background if a memtable is half full."""
+        """Make every write so far durable; then start a flush in the background if a memtable has grown."""
         self._flush_wal(True)
         if self.log_bytes >= FLUSH_BYTES:
             self.log_bytes = 0
