@@ -89,11 +89,15 @@ class AclTable:
         if key:
             self._uses[key] -= 1
 
-    def sweep(self) -> None:
-        """Forget ACLs that no znode has. Only while no transaction is pending."""
-        for key in [key for key, uses in self._uses.items() if not uses]:
+    def sweep(self) -> list[int]:
+        """Forget ACLs that no znode has; their keys. Only while no transaction is pending."""
+        gone = [key for key, uses in self._uses.items() if not uses]
+        for key in gone:
             del self._uses[key]
-            del self._keys[self._by_key.pop(key)]
+            acl = self._by_key.pop(key)
+            if self._keys.get(acl) == key:  # a restored table may hold an ACL under an older key as well
+                del self._keys[acl]
+        return gone
 
     def __len__(self) -> int:
         return len(self._by_key)

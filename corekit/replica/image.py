@@ -40,6 +40,7 @@ class StateImage:
         self._tree = tree
         self._sessions = sessions
         self._stored_acls: set[int] = set()
+        self._swept_acls: list[int] = []  # no znode has them any more; to be deleted from the stored state
         self._stored_extras: set[bytes] = set()
         self._digest: int | None = None  # as stored with the state
         self.zxid = 0
@@ -53,9 +54,14 @@ class StateImage:
         """Everything changed since the last step: (zxid, pairs to put, keys to delete). Clears the memory of it."""
         tree = self._tree
         if not tree.pend:
-            tree.acls.sweep()
+            self._swept_acls += tree.acls.sweep()
         puts: list[tuple[bytes, bytes]] = []
         deletes: list[bytes] = []
+        for key in self._swept_acls:
+            if key in self._stored_acls:
+                self._stored_acls.discard(key)
+                deletes.append(b"a" + _Q.pack(key))
+        self._swept_acls.clear()
         nodes, kids, acl_keys, owners = tree.nodes, tree.kids, tree.acl_keys, tree.owners
         for path in tree.changed:
             record = nodes.get(path)
@@ -124,7 +130,7 @@ class StateImage:
         if b"/" not in tree.nodes:
             raise DamagedError("the stored state has no root znode: restore the data directory from a backup")
         tree.zxid = self.zxid = zxid
-        tree.acls.sweep()
+        self._swept_acls += tree.acls.sweep()
         self._sort_ephemerals()
         if tree.digest_on:
             tree.start_digest(self._digest)
@@ -177,6 +183,7 @@ class StateImage:
         tree.clear()
         sessions.clear()
         self._stored_acls.clear()
+        self._swept_acls.clear()
         self._stored_extras.clear()
         for key, acl in image.acls.items():
             tree.acls.restore(key, acl)
