@@ -220,7 +220,7 @@ def half_is_a_quorum(patch: Patch) -> None:
     patch(Ensemble, "has_quorum", lambda self, sids: len(self.voters.intersection(sids)) >= len(self.voters) // 2)
 
 
-@mutant(60, script="ZOOKEEPER-769")
+@mutant(200, script="ZOOKEEPER-769")
 def zk769_observers_count(patch: Patch) -> None:
     """Observers count in quorums."""
 
@@ -252,7 +252,7 @@ def _serve_now(self: Leader) -> None:
 _check_synced = Leader._check_synced
 
 
-@mutant(40)
+@mutant(200)
 def promises_not_awaited(patch: Patch) -> None:
     """A leader enters its epoch without a quorum of ACKEPOCH."""
 
@@ -264,7 +264,7 @@ def promises_not_awaited(patch: Patch) -> None:
     patch(Leader, "_check_promises", check)
 
 
-@mutant(60)
+@mutant(400)
 def epoch_promised_twice(patch: Patch) -> None:
     """A leader does not look at the epochs that others report, and they promise an epoch to several leaders."""
 
@@ -280,7 +280,7 @@ def epoch_promised_twice(patch: Patch) -> None:
     patch(Learner, "_ack_epoch", ack_epoch)
 
 
-@mutant(60)
+@mutant(400)
 def acks_outlive_their_link(patch: Patch) -> None:
     """What a follower acknowledged counts although it left, came back and cut its log."""
 
@@ -301,14 +301,14 @@ def acks_outlive_their_link(patch: Patch) -> None:
 
 
 # ------------------------------------------------------------------------------------------- elections
-@mutant(60)
+@mutant(400)
 def vote_compared_without_epoch(patch: Patch) -> None:
     """Votes are compared by zxid and sid."""
     patch(Election, "_better", lambda self, new, old: (new.zxid, new.leader) > (old.zxid, old.leader))
     patch(Leader, "epoch_acked", _no_comparison)
 
 
-@mutant(20)
+@mutant(300)
 def vote_compared_without_zxid(patch: Patch) -> None:
     """Votes are compared by epoch and sid."""
     patch(Election, "_better", lambda self, new, old: (new.epoch, new.leader) > (old.epoch, old.leader))
@@ -324,7 +324,7 @@ def _no_comparison(self: Leader, link: LearnerLink, current_epoch: int) -> None:
         link.start_feed()
 
 
-@mutant(60, script="ZOOKEEPER-261")
+@mutant(100, script="ZOOKEEPER-261")
 def zk261_wiped_server_votes(patch: Patch) -> None:
     """A server without data votes like any other."""
 
@@ -339,7 +339,7 @@ def zk261_wiped_server_votes(patch: Patch) -> None:
     patch(Zab, "start", start)
 
 
-@mutant(100)
+@mutant(400)
 def follows_a_dead_leader(patch: Patch) -> None:
     """A looking server joins a quorum of followers without a word from their leader."""
     patch(Election, "_leads", lambda self, votes, vote: True)
@@ -376,7 +376,7 @@ def larger_sid_does_not_dial_back(patch: Patch) -> None:
 
 
 # ------------------------------------------------------------------------------------ synchronisation
-@mutant(20, script="ZOOKEEPER-1154")
+@mutant(100, script="ZOOKEEPER-1154")
 def zk1154_history_chosen_by_range(patch: Patch) -> None:
     """DIFF or TRUNC is chosen by comparing zxids; whether both have the entry is not looked at."""
 
@@ -388,7 +388,7 @@ def zk1154_history_chosen_by_range(patch: Patch) -> None:
     patch(sync, "choose", choose)
 
 
-@mutant(20, script="synchronization_trunc")
+@mutant(100, script="synchronization_trunc")
 def truncation_skipped(patch: Patch) -> None:
     """A learner does not cut its log when told."""
 
@@ -398,7 +398,7 @@ def truncation_skipped(patch: Patch) -> None:
     patch(Zab, "truncate", truncate)
 
 
-@mutant(20)
+@mutant(300)
 def zk1156_truncation_cuts_too_much(patch: Patch) -> None:
     """A learner cuts one entry more than told."""
 
@@ -561,7 +561,7 @@ def leader_commits_what_is_outstanding_when_it_steps_down(patch: Patch) -> None:
     patch(Leader, "stop", stop)
 
 
-@mutant(100, script="ZOOKEEPER-1675")
+@mutant(400, script="ZOOKEEPER-1675")
 def zk1675_sync_answered_by_a_deposed_leader(patch: Patch) -> None:
     """A sync is answered at once, without asking whether this server still leads."""
 

@@ -23,10 +23,10 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("first", range(1, 101, 10))
+@pytest.mark.parametrize("first", range(1, 41, 10))
 def test_seeds(first: int) -> None:
     for seed in range(first, first + 10):
-        result = run_seed(seed, zab, seconds=8)
+        result = run_seed(seed, zab, seconds=5)
         assert result.ok, result.report()
 
 
@@ -39,12 +39,12 @@ def test_seeds_that_found_something(seed: int) -> None:
 def test_faults_do_happen() -> None:
     """A campaign in which nothing goes wrong, or nothing is done, shows nothing."""
     counters: dict[str, int] = {}
-    for seed in range(200, 212):
+    for seed in range(200, 208):
         for name, value in run_seed(seed, zab, seconds=8).counters.items():
             counters[name] = counters.get(name, 0) + value
-    assert counters["faults"] > 200
-    assert counters["operations"] > 5000
-    assert counters["served.leader"] > 50
+    assert counters["faults"] > 100
+    assert counters["operations"] > 3000
+    assert counters["served.leader"] > 30
 
 
 def test_same_seed_same_run_in_another_process() -> None:

@@ -63,6 +63,7 @@ class Checker(Listener):
         self._epochs: dict[int, tuple[int, int]] = {}
         self._promises: dict[tuple[int, int], set[int]] = {}
         self._informed: dict[tuple[int, int], int] = {}  # (leader, epoch) -> incarnation of the leader
+        self._claims: set[tuple[int, int, int]] = set()
         self._histories: dict[int, int] = {}  # epoch -> last zxid of the history that it begins with
 
     def fail(self, rule: str, text: str) -> None:
@@ -270,5 +271,8 @@ class Checker(Listener):
     def voted(self, source: int, note: Notification) -> None:
         if note.state == 0 and note.leader == source:
             image = self.nodes[source].disk.volatile
-            if note.zxid not in (-1, image.last_zxid) or note.peer_epoch != image.current:
+            claim = (source, note.zxid, note.peer_epoch)
+            if note.zxid in (-1, image.last_zxid) and note.peer_epoch == image.current:
+                self._claims.add(claim)
+            elif claim not in self._claims:  # others may still vote for it with what it had before it crashed
                 self.fail("I17", f"server {source} shows 0x{note.zxid:x}, but its log ends at 0x{image.last_zxid:x}")
