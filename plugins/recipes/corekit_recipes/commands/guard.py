@@ -8,6 +8,8 @@ Rules
   (the socket is closed: killed, crashed), and by itself when the moment comes before which the session cannot have
   expired and corekit has not moved it (corekit is stopped, or cut off). SIGKILL comes `slack` before that moment at the
   latest.
+- On Linux the kernel kills the command itself when the guard is gone, so that even killing both leaves nothing behind
+  but what the command has started.
 - The end of the command is told after it was reaped, and after the rest of its group is gone if the group was to be
   ended. So corekit can release the lock then, and not before.
 - If the command's terminal is ours, the command's group is put in front of it: it can read, and Ctrl-C is for it alone.
@@ -26,8 +28,9 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from corekit.errors import UserError
@@ -201,6 +204,22 @@ def _guard(link: socket.socket, foreground: bool) -> NoReturn:
         os._exit(code)
 
 
+def _dying_with(parent: int) -> Callable[[], None] | None:
+    """What a child of ours does before it becomes the command: ask the kernel to be killed when `parent` dies."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
+
+
 class _Watchman:
     """Runs commands one after another until corekit closes its end."""
 
@@ -282,7 +301,7 @@ class _Watchman:
     def _start(self, arguments: list[str], env: dict[str, str]) -> None:
         self._kill_at, self._killed = None, False
         try:
-            self._child = subprocess.Popen(arguments, env=env, process_group=0)
+            self._child = subprocess.Popen(arguments, env=env, process_group=0, preexec_fn=_dying_with(os.getpid()))
         except OSError as error:
             code = COMMAND_NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             self._tell(failed=f"cannot run {arguments[0]}: {error.strerror}", code=code)
