@@ -53,7 +53,7 @@ class Client(Operations):
 
         What it writes can therefore not happen in a session that has taken its place.
         """
-        session = self._runner.session if lease is None else lease.session
+        session = lease.session if lease is not None else self._session or self._runner.session
         return Client(self._runner, self._chroot, self._seconds, session)
 
     # ---------------------------------------------------------------------------------------- state
@@ -231,12 +231,12 @@ class Client(Operations):
         """
         request = op.add_watch(path, recursive)
         assert request.path is not None
-        session = self._runner.session
+        session = self._session or self._runner.session
         full = under(self._chroot, request.path)
         stream = WatchStream(full, RECURSIVE if recursive else PERSISTENT, len(self._chroot))
         session.watches.add_stream(stream)
         try:
-            await self.call(request)
+            await Client(self._runner, self._chroot, self._seconds, session).call(request)
             yield stream
         finally:
             unused = session.watches.forget_stream(stream)

@@ -47,8 +47,9 @@ async def connect(
         timeout: session timeout in seconds to ask for: how long the ensemble waits for a silent client.
         auth: credentials, presented on every connection.
         read_only: servers that have lost their quorum will do as well (state CONNECTED_READ_ONLY).
-        renew: begin a new session after one has expired. The state is LOST in between, and what belonged to the old
-            session ends with `SessionExpiredError`. Without it every later call raises that error.
+        renew: begin a new session after one has expired. The state is LOST in between; watches, leases and writes of
+            the old session end with `SessionExpiredError` (or `OutcomeUnknown`), reads go on in the new one. Without
+            it everything ends, and every later call raises that error.
         connect_timeout: seconds to wait for the first session; None waits for ever.
         patient: wait that long even if no server can be reached. Without it, the first session is given up as soon as
             every host has refused the connection once.

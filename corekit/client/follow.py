@@ -6,8 +6,8 @@ reconnections, and over an expired session if the client renews its sessions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from corekit.client.types import Children, Data
 from corekit.client.watches import Watch
@@ -15,6 +15,10 @@ from corekit.errors import NoNodeError, SessionExpiredError
 
 if TYPE_CHECKING:
     from corekit.client.client import Client
+
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class DataFollower:
@@ -82,6 +86,28 @@ class ChildrenFollower:
                 stat, self._watch = await self._client.exists_watch(self._path)
                 if stat is None:
                     return None
+
+
+class Mapped(Generic[S, T]):
+    """What an iterator gives, converted; a value equal to the one before is left out.
+
+    A class and not a generator, so that a loop over it may be left at any time.
+    """
+
+    def __init__(self, source: AsyncIterator[S], convert: Callable[[S], Awaitable[T]]) -> None:
+        self._source = source
+        self._convert = convert
+        self._last: object = ...
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        while True:
+            value = await self._convert(await anext(self._source))
+            if value != self._last:
+                self._last = value
+                return value
 
 
 async def over(client: Client, watch: Watch) -> bool:

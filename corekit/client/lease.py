@@ -71,6 +71,7 @@ class Lease:
         self._scope = anyio.CancelScope()
         self._seconds = 0.0
         self._over = False
+        self._let_go = False
         self.session_id = 0
         self.lost: str | None = None
 
@@ -138,7 +139,16 @@ class Lease:
 
     def depend_on(self, client: Client, path: str) -> None:
         """End the lease also when this node is removed, by whomever."""
-        client.watch_removal(path, lambda: self.lose(f"the node {path} was removed"))
+
+        def removed() -> None:
+            if not self._let_go:
+                self.lose(f"the node {path} was removed")
+
+        client.watch_removal(path, removed)
+
+    def let_go(self) -> None:
+        """From now on nodes may go, because the body is about to remove them itself."""
+        self._let_go = True
 
     async def __aenter__(self) -> Self:
         return (await self.prove()).__enter__()

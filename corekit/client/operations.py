@@ -7,7 +7,7 @@ connection wait for one, up to their deadline.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from corekit.client import acl as acls
@@ -19,7 +19,7 @@ from corekit.client.protocol import Call
 from corekit.client.runner import Runner
 from corekit.client.session import Session
 from corekit.client.stream import Stream
-from corekit.client.tree import delete_tree, walk
+from corekit.client.tree import Walk, delete_tree
 from corekit.client.types import Children, Created, Data, Identity
 from corekit.codec import ops
 from corekit.errors import KeeperError, NoAuthError, NodeExistsError, NoNodeError, keeper_error
@@ -249,9 +249,9 @@ class Operations:
         """
         return await delete_tree(self, path, flight)
 
-    def walk(self, path: str) -> AsyncIterator[tuple[str, Children]]:
+    def walk(self, path: str) -> Walk:
         """`async for path, children in zk.walk("/app")`: the node and all below it, parents first. Not atomic."""
-        return walk(self, path)
+        return Walk(self, path)
 
     async def set_acl(self, path: str, acl: Acl, version: int = -1) -> Stat:
         """Replace the ACL; `version` is that of the ACL (`stat.aversion`)."""

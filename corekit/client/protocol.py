@@ -44,6 +44,7 @@ class Call(Generic[T]):
         done: `error` or `value` holds the answer.
         err: the code in the answer.
         wake: called once when it is done.
+        bound: it is meant for one session, not for one that takes its place.
         beat_at: when it was sent, if it is a heartbeat; else 0.
     """
 
@@ -51,6 +52,7 @@ class Call(Generic[T]):
         "abandoned",
         "beat_at",
         "body",
+        "bound",
         "done",
         "err",
         "error",
@@ -69,6 +71,7 @@ class Call(Generic[T]):
         self.watch = watch
         self.sent = False
         self.abandoned = False
+        self.bound = False
         self.done = False
         self.err = 0
         self.value: T | None = None

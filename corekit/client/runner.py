@@ -98,6 +98,7 @@ class Runner:
                 "jute.maxbuffer; set request_bytes_max if they are configured for more)",
                 path=call.path,
             )
+        call.bound = session is not None
         (session or self.session).submit(call)
         if not self._dirty.is_set():
             self._dirty.set()
@@ -146,6 +147,7 @@ class Runner:
     async def prove(self) -> float:
         """Ask the ensemble whether the session lives; returns the moment before which it cannot have expired."""
         call = Call(op.sync("/"))
+        call.bound = True
         call.beat_at = anyio.current_time()
         self.session.submit(call)
         self._dirty.set()
@@ -178,11 +180,8 @@ class Runner:
                 if self._closing:
                     return
                 if self.session.ended is not None:
-                    if not self._renewed():
-                        return
-                    state = State.CONNECTING
-                elif self.session.granted:
-                    state = State.SUSPENDED
+                    return
+                state = State.SUSPENDED if self.session.granted else State.CONNECTING
                 self.failures[str(host)] = reason
                 self._tell(state, f"{host}: {reason}", str(host))
                 if anyio.current_time() - began > GOOD_SECONDS:
@@ -202,13 +201,6 @@ class Runner:
 
     def _dial_seconds(self) -> float:
         return max(DIAL_SECONDS_MIN, self.session.timeout / max(2, len(self._ring)))
-
-    def _renewed(self) -> bool:
-        """The session has ended; begin another if it may be so."""
-        if not self.options.renew or self.board.now.state is not State.LOST:
-            return False
-        self.session = self._new_session()
-        return True
 
     def _tell(self, state: State, reason: str, server: str) -> None:
         now = self.board.now
@@ -306,10 +298,14 @@ class Runner:
         self.board.set(StateChange(state, f"{session.server} granted the session", session.server, session.id))
 
     def _lose(self) -> str:
-        reason = f"{self.session.server} says that the session has expired"
-        self.session.end(expired)
+        lost = self.session
+        reason = f"{lost.server} says that the session has expired"
+        heir = self._new_session() if self.options.renew else None
+        lost.end(expired, heir)
         self.leases.lose(reason)
-        self._tell(State.LOST, reason, self.session.server)
+        self._tell(State.LOST, reason, lost.server)
+        if heir is not None:
+            self.session = heir  # calls from now on wait for it
         return reason
 
     def _refuse(self) -> str:
@@ -353,6 +349,7 @@ class Runner:
         self._closing = True
         if session.ended is None and session.connection is not None and session.connection.opened:
             call = Call(op.close_session())
+            call.bound = True
             session.submit(call)
             self._dirty.set()
             try:

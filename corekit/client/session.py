@@ -146,16 +146,21 @@ class Session:
                 call.finish(self._unknown(call, why))
         self.queue.extendleft(reversed(again))
 
-    def end(self, make_error: Callable[[], Exception]) -> None:
+    def end(self, make_error: Callable[[], Exception], heir: Session | None = None) -> None:
         """The session is over: everything that waits gets this error, and so does whatever comes later.
 
-        A write that was sent ends as `OutcomeUnknown` all the same, with the error as its cause.
+        A write that was sent ends as `OutcomeUnknown` all the same, with the error as its cause. Calls that change
+        nothing and were not meant for this session in particular go on in the `heir`, if there is one.
         """
         self.ended = make_error
         self.leases = 0
         self.safe_until = NEVER
         pending = self.connection.pending if self.connection is not None else ()
         for call in [*pending, *self.queue]:
+            if heir is not None and call.request.retry and not call.bound and not call.abandoned:
+                call.sent = False
+                heir.queue.append(call)
+                continue
             error = make_error()
             if call.sent and not call.request.retry:
                 unknown = self._unknown(call, str(error))
@@ -201,6 +206,7 @@ class Session:
             self.connection.send_ping(now)
             return None
         call = Call(op.sync("/"))
+        call.bound = True
         call.beat_at = now
         self.connection.send(call)
         return call

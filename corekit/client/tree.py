@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -14,25 +15,39 @@ if TYPE_CHECKING:
     from corekit.client.operations import Operations
 
 
-async def walk(client: Operations, path: str) -> AsyncIterator[tuple[str, Children]]:
+class Walk:
     """Every node from `path` downwards, parents before children, level by level. Nodes that vanish are left out.
 
-    Raises:
-        NoNodeError: `path` itself does not exist.
+    Iterating raises `NoNodeError` if `path` itself does not exist.
     """
-    level = [path]
-    while level:
-        below: list[str] = []
-        answers = client.stream((op.children(here) for here in level), errors=True)
-        for here in level:
-            children = await anext(answers)
-            if isinstance(children, KeeperError):
-                if isinstance(children, NoNodeError) and here != path:
-                    continue
+
+    def __init__(self, client: Operations, path: str) -> None:
+        self._client = client
+        self._path = path
+        self._level: deque[str] = deque([path])
+        self._below: list[str] = []
+        self._answers = self._ask()
+
+    def _ask(self) -> AsyncIterator[Children | KeeperError]:
+        return self._client.stream((op.children(here) for here in tuple(self._level)), errors=True)
+
+    def __aiter__(self) -> AsyncIterator[tuple[str, Children]]:
+        return self
+
+    async def __anext__(self) -> tuple[str, Children]:
+        while True:
+            if not self._level:
+                if not self._below:
+                    raise StopAsyncIteration
+                self._level, self._below = deque(self._below), []
+                self._answers = self._ask()
+            here = self._level.popleft()
+            children = await anext(self._answers)
+            if not isinstance(children, KeeperError):
+                self._below += [join(here, name) for name in children.names]
+                return here, children
+            if not isinstance(children, NoNodeError) or here == self._path:
                 raise children
-            below += [join(here, name) for name in children.names]
-            yield here, children
-        level = below
 
 
 async def delete_tree(client: Operations, path: str, flight: int = 1000) -> int:
@@ -43,7 +58,7 @@ async def delete_tree(client: Operations, path: str, flight: int = 1000) -> int:
     """
     removed = 0
     while True:
-        paths = [here async for here, _ in walk(client, path) if not _reserved(here)]
+        paths = [here async for here, _ in Walk(client, path) if not _reserved(here)]
         refilled = False
         async for error in client.stream((op.delete(here) for here in reversed(paths)), flight=flight, errors=True):
             if error is None:

@@ -193,6 +193,7 @@ class _Claim:
 
     async def finish(self, item: Item) -> None:
         """Remove item and mark in one transaction, in the session of the claim or not at all."""
+        item.grant.lease.let_go()
         parts = [op.delete(join(self.queue.entries, item.name)), op.delete(item.grant.path)]
         while True:
             try:

@@ -12,13 +12,15 @@ Znodes: PATH/<key>, persistent, data = the value; a key may contain slashes.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from corekit.client import Client, op
+from corekit.client import Client, Data, op
+from corekit.client.follow import Mapped
 from corekit.client.op import Request
 from corekit.client.paths import join, parent
 from corekit.errors import BadVersionError, NodeExistsError, NoNodeError
-from corekit_recipes.tree_cache import tree_cache
+from corekit_recipes.tree_cache import TreeCache, tree_cache
 
 
 class ConfigCentre:
@@ -54,30 +56,33 @@ class ConfigCentre:
             return op.set(node, value) if stat is not None else op.create(node, value, acl=self.zk.default_acl)
         return None if stat is None else op.delete(node)
 
-    async def follow(self, key: str) -> AsyncIterator[bytes | None]:
-        """The value now (None if not set), then every newer one."""
-        last: object = ...
-        async for data in self.zk.follow(self._node(key)):
-            value = None if data is None else data.data
-            if value != last:
-                last = value
-                yield value
+    def follow(self, key: str) -> AsyncIterator[bytes | None]:
+        """`async for value in centre.follow(key)`: the value now (None if not set), then every newer one."""
+
+        async def convert(data: Data | None) -> bytes | None:
+            return None if data is None else data.data
+
+        return Mapped(self.zk.follow(self._node(key)), convert)
 
     async def all(self) -> dict[str, bytes]:
         """All keys that have a value, read one after the other."""
         async with tree_cache(self.zk, self.path) as tree:
             return self._settings(tree.data)
 
-    async def follow_all(self) -> AsyncIterator[dict[str, bytes]]:
-        """All keys and values now, and again after every change."""
+    @asynccontextmanager
+    async def follow_all(self) -> AsyncIterator[AsyncIterator[dict[str, bytes]]]:
+        """All keys and values now, and again after every change.
+
+        Example:
+            async with centre.follow_all() as states:
+                async for settings in states: ...
+        """
+
+        async def convert(tree: TreeCache) -> dict[str, bytes]:
+            return self._settings(tree.data)
+
         async with tree_cache(self.zk, self.path) as tree:
-            last: dict[str, bytes] | None = None
-            while True:
-                version, settings = tree.version, self._settings(tree.data)
-                if settings != last:
-                    last = settings
-                    yield settings
-                await tree.changed(version)
+            yield Mapped(tree.versions(), convert)
 
     def _settings(self, nodes: Mapping[str, bytes]) -> dict[str, bytes]:
         """Nodes that only hold other nodes together, and are empty, are no settings."""

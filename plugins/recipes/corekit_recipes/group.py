@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
-from corekit.client import Client, op
+from corekit.client import Children, Client, op
+from corekit.client.follow import Mapped
 from corekit.client.paths import join
 from corekit.errors import KeeperError, NoNodeError
 from corekit_recipes.presence import Presence, presence
@@ -59,13 +60,17 @@ class Group:
             return []
         return await self._read(names, {})
 
-    async def follow(self) -> AsyncIterator[list[Member]]:
-        """The members now, and again after every change."""
+    def follow(self) -> AsyncIterator[list[Member]]:
+        """`async for members in group.follow()`: the members now, and again after every change."""
         known: dict[str, Member] = {}
-        async for children in self.zk.follow_children(self.path):
+
+        async def convert(children: Children | None) -> list[Member]:
+            nonlocal known
             members = await self._read([] if children is None else children.names, known)
             known = {member.id + self.marker: member for member in members}
-            yield members
+            return members
+
+        return Mapped(self.zk.follow_children(self.path), convert)
 
     async def _read(self, names: list[str], known: dict[str, Member]) -> list[Member]:
         """Members of these names; those known already are not read again."""

@@ -11,6 +11,7 @@ Znodes: PATH/msg-<sequence>, persistent, data = the message; the newest `keep` o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -69,37 +70,61 @@ class Topic:
             if isinstance(answer, KeeperError) and not isinstance(answer, NoNodeError):
                 raise answer
 
-    async def listen(self, after: int | None = None) -> AsyncIterator[Message]:
-        """Messages published from now on, or after the message with a number (to go on where one had stopped)."""
-        await self.zk.ensure(self.path)
-        seen = after
-        async for children in self.zk.follow_children(self.path):
-            names = _in_order([] if children is None else children.names)
-            if seen is None:
-                seen = await self._newest(names)
-                continue
-            last = seen
-            answers = self.zk.stream(
-                (op.get(join(self.path, name)) for name in names if distance(_number(name), last) > 0), errors=True
-            )
-            for name in names:
-                number = _number(name)
-                if distance(number, last) <= 0:
-                    continue
-                answer = await anext(answers)
-                if isinstance(answer, NoNodeError):
-                    continue  # removed since; counted as missed with the next one
-                if isinstance(answer, KeeperError):
-                    raise answer
-                missed, seen = distance(number, seen) - 1, number
-                yield Message(number, answer.data, missed)
+    def listen(self, after: int | None = None) -> AsyncIterator[Message]:
+        """`async for message in topic.listen(): ...`
 
-    async def _newest(self, names: list[str]) -> int:
+        Args:
+            after: the number of the last message that was seen, to go on there; without it listening begins with what
+                is published after the loop has begun.
+        """
+        return _Listener(self, after)
+
+    async def newest(self) -> int:
         """The number of the newest message; if none is left, what the next one would follow."""
+        await self.zk.ensure(self.path)
+        names = _in_order(await self.zk.children(self.path, fresh=True))
         if names:
             return _number(names[-1])
         stat = await self.zk.exists(self.path)
         return -1 if stat is None else stat.cversion // 2 - 1
+
+
+class _Listener:
+    def __init__(self, topic: Topic, after: int | None) -> None:
+        self._topic = topic
+        self._seen = after
+        self._lists = topic.zk.follow_children(topic.path)
+        self._waiting: deque[tuple[int, bytes]] = deque()
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    async def __anext__(self) -> Message:
+        if self._seen is None:
+            self._seen = await self._topic.newest()
+        while not self._waiting:
+            await self._read()
+        number, data = self._waiting.popleft()
+        missed, self._seen = distance(number, self._seen) - 1, number
+        return Message(number, data, missed)
+
+    async def _read(self) -> None:
+        """Read what is new in the list; what was removed since counts as missed with the next message."""
+        assert self._seen is not None
+        topic = self._topic
+        children = await anext(self._lists)
+        last = self._seen
+        names = [
+            name for name in _in_order([] if children is None else children.names) if distance(_number(name), last) > 0
+        ]
+        answers = topic.zk.stream((op.get(join(topic.path, name)) for name in names), errors=True)
+        for name in names:
+            answer = await anext(answers)
+            if isinstance(answer, NoNodeError):
+                continue
+            if isinstance(answer, KeeperError):
+                raise answer
+            self._waiting.append((_number(name), answer.data))
 
 
 def _number(name: str) -> int:

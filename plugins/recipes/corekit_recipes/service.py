@@ -24,6 +24,7 @@ from typing import Any
 import anyio
 
 from corekit.client import Client
+from corekit.client.follow import Mapped
 from corekit.client.paths import join
 from corekit.client.tasks import alongside
 from corekit.errors import CorekitError
@@ -144,10 +145,13 @@ class Services:
         """The instances of a service now, longest registered first."""
         return _instances(await self._group(name).members())
 
-    async def follow(self, name: str) -> AsyncIterator[list[Instance]]:
+    def follow(self, name: str) -> AsyncIterator[list[Instance]]:
         """The instances now, and again when some come or go. What an instance says later of its load is not seen."""
-        async for members in self._group(name).follow():
-            yield _instances(members)
+
+        async def convert(members: list[Member]) -> list[Instance]:
+            return _instances(members)
+
+        return Mapped(self._group(name).follow(), convert)
 
     @asynccontextmanager
     async def pool(self, name: str, strategy: Strategy = round_robin) -> AsyncIterator[Pool]:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import anyio
 
-from corekit.client import Client, OutcomeUnknown
+from corekit.client import Client, Data, OutcomeUnknown
+from corekit.client.follow import Mapped
 from corekit.errors import BadVersionError, NodeExistsError, NoNodeError
 
 PAUSE_FIRST, PAUSE_LAST = 0.001, 0.25  # seconds: bounds of the random wait after losing a race
@@ -85,7 +86,10 @@ class SharedValue:
             await anyio.sleep(random.uniform(0, pause))
             pause = min(PAUSE_LAST, pause * 2)
 
-    async def follow(self) -> AsyncIterator[Versioned]:
-        """The present value, then every newer one."""
-        async for data in self.zk.follow(self.path):
-            yield Versioned(b"", -1) if data is None else Versioned(data.data, data.stat.version)
+    def follow(self) -> AsyncIterator[Versioned]:
+        """`async for value, version in shared.follow()`: the present value, then every newer one."""
+
+        async def convert(data: Data | None) -> Versioned:
+            return Versioned(b"", -1) if data is None else Versioned(data.data, data.stat.version)
+
+        return Mapped(self.zk.follow(self.path), convert)

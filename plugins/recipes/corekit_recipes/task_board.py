@@ -1,11 +1,11 @@
 """Master and workers: the znodes they share, and what those who submit tasks see. See `master` and `worker`.
 
-Promises, as long as nobody removes these znodes by hand: a task that was submitted is worked on until it is done or has failed `max_attempts` times, whatever dies
-meanwhile: workers, masters, servers. At any time at most one worker's body runs for a task. A body may run more than
-once (its worker died, or its answer was lost): at least once. Its completion happens exactly once, and so do the
-effects that it commits with it (`Done.effects`, in the same transaction). Effects elsewhere carry `task.token`, which
-rises from one attempt to the next. The state of every task is in the ensemble, so that a new master goes on where the
-old one stopped.
+Promises, as long as nobody removes these znodes by hand: a task that was submitted is worked on until it is done or
+has failed `max_attempts` times, whatever dies meanwhile: workers, masters, servers. At any time at most one worker's
+body runs for a task. A body may run more than once (its worker died, or its answer was lost): at least once. Its
+completion happens exactly once, and so do the effects that it commits with it (`Done.effects`, in the same
+transaction). Effects elsewhere carry `task.token`, which rises from one attempt to the next. The state of every task
+is in the ensemble, so that a new master goes on where the old one stopped.
 Failures: while no master leads, tasks that are assigned go on, others wait. A submission whose answer was lost raises
 `OutcomeUnknown`, unless it has an id of its own: then submitting again changes nothing.
 Cost: a task takes 1 request to submit, 1 transaction to assign, 2 reads and 1 transaction to work on; each change of
@@ -87,7 +87,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a handler may return: a result, and operations that take effect together with the completion or not at all."""
+    """What a handler may return: a result, and operations that take effect with the completion or not at all."""
 
     data: bytes = b""
     effects: Sequence[Request[Any]] = field(default_factory=tuple)

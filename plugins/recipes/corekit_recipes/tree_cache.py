@@ -55,7 +55,7 @@ class TreeCache:
         self.version = 0
         self._nodes: dict[str, Data] = {}
         self._children: dict[str, set[str]] = {}
-        self._changes: deque[Change] = deque(maxlen=CHANGES_MAX)
+        self.pending: deque[Change] = deque(maxlen=CHANGES_MAX)
         self._changed = anyio.Event()
         self.ready = anyio.Event()
 
@@ -85,12 +85,13 @@ class TreeCache:
             await self._changed.wait()
         return self.version
 
-    async def changes(self) -> AsyncIterator[Change]:
+    def versions(self) -> AsyncIterator[TreeCache]:
+        """The cache itself, now and again whenever it has changed."""
+        return _Versions(self)
+
+    def changes(self) -> AsyncIterator[Change]:
         """Changes since the cache was made, the nodes found at the beginning included. For one reader."""
-        while True:
-            while self._changes:
-                yield self._changes.popleft()
-            await self._changed.wait()
+        return _Changes(self)
 
     # How it follows
     async def keep(self) -> None:
@@ -165,7 +166,7 @@ class TreeCache:
 
     def _tell(self, change: Change) -> None:
         self.version += 1
-        self._changes.append(change)
+        self.pending.append(change)
         self._changed.set()
         self._changed = anyio.Event()
 
@@ -227,6 +228,33 @@ class TreeCache:
         for name in self.children(path):
             self._remove_below(join(path, name))
         self._remove(path)
+
+
+class _Versions:
+    def __init__(self, cache: TreeCache) -> None:
+        self._cache = cache
+        self._seen = -1
+
+    def __aiter__(self) -> AsyncIterator[TreeCache]:
+        return self
+
+    async def __anext__(self) -> TreeCache:
+        self._seen = await self._cache.changed(self._seen)
+        return self._cache
+
+
+class _Changes:
+    def __init__(self, cache: TreeCache) -> None:
+        self._cache = cache
+
+    def __aiter__(self) -> AsyncIterator[Change]:
+        return self
+
+    async def __anext__(self) -> Change:
+        pending = self._cache.pending
+        while not pending:
+            await self._cache.changed(self._cache.version)
+        return pending.popleft()
 
 
 class _Touched:

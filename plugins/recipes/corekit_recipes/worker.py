@@ -50,9 +50,9 @@ Handler = Callable[[Task], Awaitable[Done | bytes | None]]
 
 
 class Worker:
-    """`await Worker(board, handle).run()` works until cancelled; `async def handle(task): ... return b"result"`.
+    """`await Worker(board, handle).run()`, where `handle` takes a `Task` and returns the result.
 
-    A handler that raises has failed at this attempt; the task is given out again until it was tried `max_attempts` times.
+    A handler that raises has failed at this attempt; the task is given out again, `max_attempts` times in all.
     """
 
     def __init__(self, board: TaskBoard, handler: Handler, *, capacity: int = 1, identifier: str = "") -> None:
