@@ -19,6 +19,7 @@ FOUR_LETTER_BYTES_MAX = 64 * 1024 * 1024  # output of one four-letter word
 # Requests
 MULTI_OPS_MAX = 100_000  # operations in one multi
 ACL_ENTRIES_MAX = 10_000  # entries in one ACL
+MULTI_READ_BYTES_MAX = 16 * 1024 * 1024  # reply to one multiRead; stock clients take a megabyte
 IDENTITIES_MAX = 64  # that one connection may prove; with long ACLs they multiply
 ACL_VERDICTS_MAX = 4096  # answers of access checks that are remembered
 

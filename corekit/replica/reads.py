@@ -17,7 +17,7 @@ from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.codec.txns import pack_acl, pack_string
 from corekit.errors import ProtocolError
-from corekit.limits import CLIENT_OUT_BYTES_MAX
+from corekit.limits import MULTI_READ_BYTES_MAX
 from corekit.model import paths, stat
 from corekit.model.acl import ADMIN, OPEN_KEY, READ, Acl
 from corekit.model.tree import Tree
@@ -191,7 +191,7 @@ class Reads:
                 replies.append(_multi_head(ops.ERROR, False, code) + _pack_int(code))
             else:
                 size += len(reply)
-                if size > CLIENT_OUT_BYTES_MAX:
+                if size > MULTI_READ_BYTES_MAX:
                     raise ProtocolError("a megabyte of requests asks for gigabytes")
                 replies += (_multi_head(op, False, 0), reply)
         return b"".join(replies) + _multi_head(ops.ERROR, True, -1)
