@@ -7,8 +7,11 @@ What the methods do is checked by the conformance suites in `corekit.testing`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from corekit.api import AuthScheme, Identity
+from corekit.errors import ContractError
 
 _NO_CONTRACT = frozenset(("Protocol", "Generic", "object"))
 
@@ -43,6 +46,20 @@ def breaches(thing: object, contract: type) -> list[str]:
         elif problem := _difference(wanted, have):
             found.append(f"{name}{inspect.signature(wanted)}: {problem}")
     return found
+
+
+def identities(scheme: AuthScheme, method: str, found: Any) -> list[Identity]:
+    """What a scheme says somebody is, after a look at its form.
+
+    Raises:
+        ContractError: it is not a sequence of (scheme, id).
+    """
+    if not isinstance(found, Sequence) or isinstance(found, str | bytes):
+        raise ContractError(f"{method}() of {scheme.name} returned {type(found).__name__}, not a sequence", scheme)
+    for one in found:
+        if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str) and isinstance(one[1], str)):
+            raise ContractError(f"{method}() of {scheme.name} returned {one!r}, not (scheme, id)", scheme)
+    return list(found)
 
 
 def _difference(wanted: Any, have: Any) -> str:

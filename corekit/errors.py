@@ -86,6 +86,18 @@ class PluginError(UserError):
     """A plugin that is unknown, broken, doubled or breaks its contract."""
 
 
+class ContractError(CorekitError):
+    """A part that a plugin made breaks its contract: a wrong type, a call out of order or too late. The process stops.
+
+    Attributes:
+        part: the object that breaks it, or None if it is the plugin that the call came from.
+    """
+
+    def __init__(self, message: str, part: object = None) -> None:
+        super().__init__(message)
+        self.part = part
+
+
 class StorageError(CorekitError):
     """The disk refused a write or an fsync. The process must stop: what is durable is no longer known."""
 

@@ -206,6 +206,9 @@ class PluginInfo:
     why: str = ""
     error: str = ""
 
+    def __str__(self) -> str:
+        return f"plugin {self.name} ({self.package} {self.version})"
+
 
 class Events(Protocol):
     """The hooks that are called while the server runs. None of them raises."""
@@ -229,6 +232,7 @@ class Parts:
         auth_schemes: by scheme name.
         admin_commands: by each of their names.
         infos: of the plugins in use.
+        makers: the plugin that made or registered an object, by the object's `id`.
     """
 
     storage: Storage
@@ -241,3 +245,8 @@ class Parts:
     services: tuple[Service, ...] = ()
     admin_commands: Mapping[str, AdminCommand] = field(default_factory=dict)
     infos: tuple[PluginInfo, ...] = ()
+    makers: Mapping[int, PluginInfo] = field(default_factory=dict)
+
+    def maker(self, thing: object) -> PluginInfo | None:
+        """The plugin that made a part, an observer, a scheme, a service or a command."""
+        return self.makers.get(id(thing))

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pluggy
@@ -125,6 +126,7 @@ class _Wiring:
     ) -> None:
         self.settings = settings
         self.plugins = [choice.one for choice in choices]
+        self.makers: dict[int, Found] = {}
         self.manager = new_manager(self.plugins, environ)
         self.contexts = {
             one.name: Context(
@@ -161,6 +163,7 @@ class _Wiring:
                 check(thing, CONTRACTS[kind], str(one))
                 if kind == "consensus" and isinstance(thing, EnsembleConsensus):
                     check(thing, EnsembleConsensus, str(one))
+                self.makers[id(thing)] = one
                 things.append(thing)
         return things
 
@@ -176,6 +179,7 @@ class _Wiring:
                 raise PluginError(f"{one}: {hook} returned {found}, not a list")
             for thing in results[0]:
                 check_one(thing, str(one))
+                self.makers[id(thing)] = one
                 things.append((one, thing))
         return things
 
@@ -236,7 +240,8 @@ def wire(
     if settings.enforce_auth_enabled:
         _check_enforced(settings, schemes)
     commands = wiring.registered("register_admin_commands", _instance(AdminCommand))
-    return Parts(
+    infos = {choice.one.name: choice.one.info(used=True, why=choice.why) for choice in choices}
+    parts = Parts(
         storage=wiring.made("storage")[0],
         consensus=wiring.made("consensus")[0],
         transport=wiring.made("transport")[0],
@@ -246,8 +251,9 @@ def wire(
         observers=tuple(thing for _, thing in wiring.registered("register_observers", _instance(Observer))),
         services=tuple(thing for _, thing in wiring.registered("register_services", _instance(Service))),
         admin_commands=_unique(commands, lambda command: command.names, "the admin command"),
-        infos=tuple(choice.one.info(used=True, why=choice.why) for choice in choices),
+        infos=tuple(infos.values()),
     )
+    return replace(parts, makers={key: infos[one.name] for key, one in wiring.makers.items()})
 
 
 def _check_enforced(settings: Settings, schemes: Mapping[str, AuthScheme]) -> None:

@@ -16,6 +16,7 @@ from corekit import errors
 from corekit.api import AuthScheme
 from corekit.codec import ops
 from corekit.codec.jute import Reader
+from corekit.contracts import identities
 from corekit.errors import ProtocolError
 from corekit.limits import CLIENT_HELD_MAX, IDENTITIES_MAX
 from corekit.model.sessions import Session
@@ -23,6 +24,7 @@ from corekit.model.tree import Change, Tree
 from corekit.model.watches import Watches
 from corekit.replica.connection import Connection
 from corekit.replica.local import LocalSessions, makes_ephemeral
+from corekit.replica.observing import Observing
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.prepare import Malformed, Preparer, Request
 from corekit.replica.reads import Reads
@@ -71,6 +73,7 @@ class Intake(ABC):
     reads: Reads
     remote: Remote
     stats: Stats
+    observing: Observing
     leading: bool
     refuse_writes: str | None
     now_ms: int
@@ -234,12 +237,18 @@ class Intake(ABC):
         connection.held.append((connection.submitted, xid, ops.ERROR, _pack_int(code)))
         self.release(connection)
 
+    def _refuse_write(self, connection: Connection, xid: int, op: int, code: int) -> None:
+        self.observing.answered(connection.session_id, op, code, b"")
+        self._refuse(connection, xid, code)
+
     def _authenticate(self, connection: Connection, xid: int, body: bytes) -> None:
         reader = Reader(body)
         reader.int()
         name, data = reader.string() or b"", reader.buffer() or b""
         scheme = self.schemes.get(name.decode("utf-8", "replace"))
         proved = scheme.authenticate(data, connection.peer) if scheme is not None else None
+        if scheme is not None and proved is not None:
+            proved = identities(scheme, "authenticate", proved)
         if proved and len(connection.identities) < IDENTITIES_MAX:
             have = connection.identities
             connection.identities = [*have, *(identity for identity in proved if identity not in have)]
@@ -253,7 +262,7 @@ class Intake(ABC):
         if op == ops.CLOSE_SESSION:
             connection.ready = False
         elif self.refuse_writes is not None or self.read_only:
-            self._refuse(connection, xid, errors.NOT_READ_ONLY)
+            self._refuse_write(connection, xid, op, errors.NOT_READ_ONLY)
             return
         session = connection.session
         if session is not None and session.local and not self._as_local(connection, session, xid, op, body):
@@ -266,8 +275,10 @@ class Intake(ABC):
         try:
             entry, changes, reply, code, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
         except Malformed:
-            self._refuse(connection, xid, errors.MARSHALLING_ERROR)
+            self._refuse_write(connection, xid, op, errors.MARSHALLING_ERROR)
             return
+        if self.observing.request_failed:
+            self.observing.answered(connection.session_id, op, code, reply)
         frame = _reply_head(16 + len(reply), xid, zxid, code) + reply
         connection.submitted += 1
         self.propose(zxid, connection, frame, changes, session_op, connection.session_id, 0, entry)
@@ -282,7 +293,7 @@ class Intake(ABC):
             return False
         if makes_ephemeral(op, body):
             if not self.local.upgrading:
-                self._refuse(connection, xid, errors.EPHEMERAL_ON_LOCAL_SESSION)
+                self._refuse_write(connection, xid, op, errors.EPHEMERAL_ON_LOCAL_SESSION)
                 return False
             session.local = False
             self.upgrade(session)

@@ -114,6 +114,8 @@ class Remote:
             if opening is not None:
                 connection, frame = opening
                 self._replica.adopt(connection, txn.session)
+                observing = self._replica.observing
+                observing.tell(observing.session_opened, txn.session, txn.timeout_ms, connection.peer)
                 self._answer(connection, frame)
             return
         owner = self._owner(txn.session)
@@ -127,6 +129,8 @@ class Remote:
                 return
             body = _reply_body(txn, op, changes)
             code = txn.error if txn.type == ops.ERROR else 0
+            if self._replica.observing.request_failed:
+                self._replica.observing.answered(txn.session, op, code, body)
             self._answer(owner, _reply_head(16 + len(body), xid, txn.zxid, code) + body)
 
     def synced(self, session_id: int, cxid: int) -> None:

@@ -24,6 +24,7 @@ from corekit.api import AuthScheme, Consensus, EnsembleConsensus, Observer, Peer
 from corekit.codec import ops
 from corekit.codec.snapshot import ImageReader
 from corekit.codec.txns import decode
+from corekit.contracts import identities
 from corekit.limits import BATCH_ENTRIES_MAX, PENDING_VIEW_MAX, STATE_STEP_NODES
 from corekit.model import paths, stat
 from corekit.model.digest import MASK
@@ -37,12 +38,14 @@ from corekit.replica.events import Applier
 from corekit.replica.image import StateImage
 from corekit.replica.intake import Intake
 from corekit.replica.local import LocalSessions
+from corekit.replica.observing import Observing
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.prepare import Preparer, Request
 from corekit.replica.reads import Reads
 from corekit.replica.remote import Remote, error_entry
 from corekit.replica.stats import Stats
 
+_NO_CXID = bytes(4)  # in a transaction's header, for what no client asked for: expiry
 _DIGEST_EVERY = 127  # a digest is kept where the zxid has none of these bits
 
 # One proposed transaction that waits for its commit: zxid, connection that asked (or None), complete reply frame,
@@ -61,6 +64,7 @@ class Replica(Intake):
 
     Attributes:
         serving: clients are served.
+        proposing: consensus is in its `propose`.
         leading: transactions are prepared here; otherwise writes go to the leader.
         mode: ZooKeeper's word for the role (`standalone`, `leader` ...).
         now_ms, wall_ms: monotonic and wall clock of this turn.
@@ -121,11 +125,8 @@ class Replica(Intake):
         self._batch: list[bytes] = []
         self._pending: deque[_Pending] = deque()
         self._tail: deque[tuple[int, bytes]] = deque()
-        self._proposing = False
-        self._on_committed = _overridden(observers, "committed")
-        self._on_failed = _overridden(observers, "request_failed")
-        self._on_opened = _overridden(observers, "session_opened")
-        self._on_closed = _overridden(observers, "session_closed")
+        self.proposing = False
+        self.observing = Observing(observers)
 
     # ------------------------------------------------------------------------- time, consensus, batches
     def set_time(self, now_ms: int, wall_ms: int) -> None:
@@ -186,13 +187,13 @@ class Replica(Intake):
             batch, self._batch = self._batch, []
             self.stats.proposed += len(batch)
             assert self._consensus is not None
-            self._proposing = True
+            self.proposing = True
             self._consensus.propose(self._batch_zxid, batch, self.next_zxid - 1)
-            self._proposing = False
+            self.proposing = False
 
     def logged(self, first_zxid: int, entries: Sequence[bytes]) -> None:
         """Entries were put at the end of the log. Those that were not prepared here wait in the tail as they are."""
-        if not self._proposing:
+        if not self.proposing:
             self._tail.extend(enumerate(entries, first_zxid))
 
     def cut(self, zxid: int) -> None:
@@ -214,6 +215,11 @@ class Replica(Intake):
         assert not self._batch
         assert next_zxid >= self.next_zxid
         self.next_zxid = next_zxid
+
+    @property
+    def undecided(self) -> int:
+        """Entries of the log that wait in the tail as they are."""
+        return len(self._tail)
 
     @property
     def outstanding(self) -> int:
@@ -293,15 +299,16 @@ class Replica(Intake):
         if self.serving:
             self.remote.applied(txn, changes)
         if txn.type == ops.CLOSE_SESSION:
-            self._session_changed(txn.type, txn.session, 0, None)
-        if self._on_committed:
-            self._observe(self._on_committed, txn.zxid, entry)
+            self._session_changed(txn.type, txn.session, 0, None, by_client=txn.cxid != 0)
+        if self.observing.committed:
+            self.observing.tell(self.observing.committed, txn.zxid, entry)
 
     def _commit_prepared(self, upto_zxid: int) -> None:
         pending, tree, apply = self._pending, self.tree, self.applier.apply
         nodes, changed = tree.nodes, tree.changed
         data = self.watches.data
         limited = self.quotas.limited
+        observing = self.observing
         count = 0
         while pending and pending[0][0] <= upto_zxid:
             zxid, connection, frame, changes, session_op, session, timeout, entry, began = pending.popleft()
@@ -321,9 +328,10 @@ class Replica(Intake):
             if tree.digest_on and not zxid & _DIGEST_EVERY:
                 self.digests.append((zxid, tree.digest))
             if session_op:
-                self._session_changed(session_op, session, timeout, connection)
-            if self._on_committed:
-                self._observe(self._on_committed, zxid, entry)
+                by_client = entry[8:12] != _NO_CXID
+                self._session_changed(session_op, session, timeout, connection, by_client=by_client)
+            if observing.committed:
+                observing.tell(observing.committed, zxid, entry)
             if connection is not None:
                 connection.out.append(frame)
                 connection.done += 1
@@ -338,7 +346,9 @@ class Replica(Intake):
             elif len(tree.pend) > PENDING_VIEW_MAX:
                 tree.rebuild_pending(change for one in pending for change in one[3])
 
-    def _session_changed(self, session_op: int, session_id: int, timeout_ms: int, by: Connection | None) -> None:
+    def _session_changed(
+        self, session_op: int, session_id: int, timeout_ms: int, by: Connection | None, *, by_client: bool = True
+    ) -> None:
         self.image.sessions_changed.add(session_id)
         if session_op == ops.CREATE_SESSION:
             self.sessions.add(session_id, timeout_ms, self.now_ms)
@@ -348,15 +358,13 @@ class Replica(Intake):
                 by = local.owner if isinstance(local.owner, Connection) else None
             if by is not None:
                 self.adopt(by, session_id)
-            if self._on_opened and by is not None:
-                self._observe(self._on_opened, session_id, timeout_ms, by.peer)
+                self.observing.tell(self.observing.session_opened, session_id, timeout_ms, by.peer)
             return
         closed = self.sessions.sessions.get(session_id)
         self.sessions.remove(session_id)
         if closed is not None and isinstance(closed.owner, Connection):
             closed.owner.close("session closed")
-        if self._on_closed:
-            self._observe(self._on_closed, session_id, "closed" if by is not None else "expired")
+        self.observing.tell(self.observing.session_closed, session_id, "closed" if by_client else "expired")
 
     def adopt(self, connection: Connection, session_id: int) -> None:
         """A connection's new session is committed: it may send requests now."""
@@ -431,25 +439,25 @@ class Replica(Intake):
         self.adopt(connection, session_id)
         connection.wake()
 
-    def _observe(self, methods: list[Callable[..., None]], *arguments: object) -> None:
-        for method in list(methods):
-            try:
-                method(*arguments)
-            except Exception as error:  # an observer must never break a request
-                methods.remove(method)
-                self.stats.observer_failures.append((method, error))
-
     # -------------------------------------------------------------------------------- connections, time
     def connect(self, peer: Peer, woken: Callable[[Connection], None]) -> Connection:
         """A client connected. It gets the identities that its transport and the schemes grant by themselves."""
-        identities = [identity for scheme in self.schemes.values() for identity in scheme.on_connect(peer)]
-        connection = Connection(peer, [*identities, *peer.identities], woken, self.now_ms)
+        known = [
+            identity
+            for scheme in self.schemes.values()
+            for identity in identities(scheme, "on_connect", scheme.on_connect(peer))
+        ]
+        connection = Connection(peer, [*known, *peer.identities], woken, self.now_ms)
         self.connections.add(connection)
+        self.observing.tell(self.observing.connection_opened, peer)
         return connection
 
     def disconnect(self, connection: Connection) -> None:
         """The connection is gone; its session stays until it expires or comes back."""
-        self.connections.discard(connection)
+        if connection in self.connections:
+            self.connections.discard(connection)
+            why = connection.closing or "disconnected"
+            self.observing.tell(self.observing.connection_closed, connection.peer, why)
         self.watches.forget(connection)
         self.remote.gone(connection)
         connection.ready = False
@@ -504,8 +512,3 @@ class Replica(Intake):
     def state_due(self) -> bool:
         """Whether enough has changed that the stored state should be brought up to date now."""
         return self.image.pending() >= STATE_STEP_NODES
-
-
-def _overridden(observers: Sequence[Observer], name: str) -> list[Callable[..., None]]:
-    """The bound methods of those observers that define `name` themselves."""
-    return [getattr(o, name) for o in observers if getattr(type(o), name) is not getattr(Observer, name)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from corekit.replica.instruments import Summary
 
 
@@ -16,11 +14,9 @@ class Stats:
         auth_failed: `auth` packets that proved nothing, ever.
         sessions_expired: ever.
         read_latency, update_latency: of requests, in us, from the turn in which they came to the reply.
-        observer_failures: observers that raised and were unbound, for the shell to log.
     """
 
     def __init__(self) -> None:
-        self.observer_failures: list[tuple[Callable[..., None], Exception]] = []
         self.auth_failed = 0
         self.sessions_expired = 0
         self.digest_mismatches = 0

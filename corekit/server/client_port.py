@@ -25,6 +25,7 @@ import trio
 from corekit.api import ClientProtocol, ClientSession, Peer
 from corekit.errors import ProtocolError
 from corekit.limits import CLIENT_OUT_BYTES_MAX, CLIENT_OUT_PAUSE_BYTES, CLIENT_RECV_BYTES
+from corekit.server import rules
 from corekit.server.admission import Admission
 from corekit.server.sockets import peer_of
 
@@ -190,7 +191,7 @@ class FastPort:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client = _Client(sock, peer)
-            session = protocol.open(peer, self._wake)
+            session = rules.session(protocol, protocol.open(peer, self._wake))
             if session is None:
                 self._admission.gone(peer)
                 sock.close()

@@ -14,6 +14,7 @@ from corekit.api import Consensus, EnsembleConsensus, Identity, Storage
 from corekit.codec.snapshot import ImageReader, write_image
 from corekit.replica.replica import Replica
 from corekit.server.disk import DiskWorker
+from corekit.server.rules import ConsensusRules
 
 log = logging.getLogger("corekit.ensemble")
 
@@ -44,6 +45,7 @@ class EnsembleSide:
     consensus: Consensus
     replica: Replica
     disk: DiskWorker
+    rules: ConsensusRules
     links: Links
     _incoming: tuple[int, ImageReader] | None = None
 
@@ -53,11 +55,13 @@ class EnsembleSide:
 
     def truncate(self, zxid: int) -> None:
         """Take entries above `zxid` out of log and tail."""
+        self.rules.truncate(zxid, self.replica.tree.zxid)
         self.replica.cut(zxid)
         self.storage.truncate(zxid)
 
     def mark(self, token: int) -> None:
         """Tell when everything staged so far is durable."""
+        self.rules.call("mark")
         consensus = self.consensus
         assert isinstance(consensus, EnsembleConsensus)
         self.disk.sync(lambda: consensus.durable(token))
@@ -90,6 +94,7 @@ class EnsembleSide:
         for chunk in self.replica.install(reader, zxid):
             self.storage.stage_state(chunk)
         self.storage.commit_state(zxid)
+        self.rules.installed(zxid)
 
     def abort_snapshot(self) -> None:
         """Forget what was received."""

@@ -21,6 +21,7 @@ from corekit.replica.connection import Connection
 from corekit.replica.instruments import Summary
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.replica import Replica
+from corekit.server import rules
 from corekit.server.disk import DiskWorker
 from corekit.server.ensemble import EnsembleSide
 
@@ -41,6 +42,7 @@ class Kernel(EnsembleSide):
     Attributes:
         replica: the heart.
         disk: the worker that syncs.
+        rules: what consensus may ask for, and when.
         view: the server as four-letter words see it; set by the server.
         ensemble_text: what `/zookeeper/config` shows; set by the server of an ensemble.
         handshakes, revalidations: ConnectRequests so far; those that name a session.
@@ -68,6 +70,7 @@ class Kernel(EnsembleSide):
             options, schemes, first_session_id(server_id, time.time_ns() // 1_000_000), observers, server_id
         )
         self.disk = DiskWorker(storage, notify, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
+        self.rules = rules.ConsensusRules(consensus, alone=not isinstance(consensus, EnsembleConsensus))
         self.view: Any = None
         self.ensemble_text: str | None = None
         self.role_changed: Callable[[str], None] = lambda mode: None
@@ -93,7 +96,7 @@ class Kernel(EnsembleSide):
             DataDirError, DamagedError: see `Storage.open`.
         """
         ensemble = isinstance(self.consensus, EnsembleConsensus)
-        recovery = self.storage.open(set_aside=ensemble)
+        recovery = rules.recovered(self.storage, self.storage.open(set_aside=ensemble))
         if recovery.damage is not None and not ensemble:
             raise DamagedError(
                 f"{recovery.damage}. Nothing is served from a damaged log: restore a backup, "
@@ -116,7 +119,7 @@ class Kernel(EnsembleSide):
     def _read_tail(self, recovery: Recovery) -> None:
         at = recovery.state_zxid
         while at < recovery.last_zxid:
-            entries = self.storage.read_log(at, 4 * 1024 * 1024)
+            entries = rules.read_entries(self.storage, at, self.storage.read_log(at, 4 * 1024 * 1024))
             if not entries:
                 raise DamagedError(f"the log ends at zxid 0x{at:x}, but 0x{recovery.last_zxid:x} was expected")
             for zxid, entry in entries:
@@ -127,8 +130,14 @@ class Kernel(EnsembleSide):
         """Start the disk worker and consensus."""
         self.disk.start()
         self.replica.bind(self.consensus)
+        self.rules.start(recovery)
         self.consensus.start(self, recovery, self.replica.now_ms)
         self.write_state()
+
+    def stop(self) -> None:
+        """Stop consensus; nothing may come from it any more."""
+        self.consensus.stop()
+        self.rules.stop()
 
     def finish(self) -> None:
         """Write the last of the state, sync and close storage. Blocks; consensus has stopped."""
@@ -183,21 +192,30 @@ class Kernel(EnsembleSide):
     # ---------------------------------------------------------------------- ConsensusHost: for consensus
     def persist(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
         """Log entries."""
+        self.rules.persist(first_zxid, entries, last_zxid)
         self.batch_size.observe(len(entries))
         self.storage.append(first_zxid, entries, last_zxid)
         self.replica.logged(first_zxid, entries)
-        self.disk.sync(lambda: self.consensus.persisted(last_zxid))
+        self.disk.sync(lambda: self._persisted(last_zxid))
         self._since_milestone += len(entries)
         if self._since_milestone >= _MILESTONE_ENTRIES:
             self._since_milestone = 0
             self._milestones.append(last_zxid)
 
+    def _persisted(self, upto_zxid: int) -> None:
+        self.rules.durable_zxid = upto_zxid
+        self.consensus.persisted(upto_zxid)
+
     def committed(self, upto_zxid: int) -> None:
         """Apply and answer."""
+        self.rules.committed(upto_zxid, self.replica.proposing)
         self.replica.committed(upto_zxid)
 
     def serve(self, mode: str, next_zxid: int) -> None:
         """Serve clients."""
+        replica = self.replica
+        serving = replica.serving and not replica.read_only
+        self.rules.serve(mode, next_zxid, proposing=replica.proposing, serving=serving, undecided=replica.undecided)
         self.served = True
         if self.ensemble_text is not None:
             self.replica.show_ensemble(self.ensemble_text.encode())
@@ -207,17 +225,20 @@ class Kernel(EnsembleSide):
 
     def suspend(self, why: str) -> None:
         """Stop serving."""
+        self.rules.suspend(self.replica.proposing)
         self.replica.suspend(why)
         log.info("not serving", extra={"why": why})
         self.role_changed("looking")
 
     def save_epochs(self, accepted: int, current: int) -> None:
         """Stage both epochs."""
+        self.rules.save_epochs(accepted)
         self._epochs = (accepted, current)
         self.storage.save_epochs(accepted, current)
 
     def renumber(self, next_zxid: int) -> None:
         """Continue in a new epoch."""
+        self.rules.renumber(next_zxid, self.replica.proposing)
         self.replica.renumber(next_zxid)
 
     # ---------------------------------------------------------------------- Gateway: for client protocols

@@ -19,9 +19,11 @@ import trio
 
 from corekit.api import ClientProtocol, EnsembleConsensus
 from corekit.config import Loaded, Settings
-from corekit.errors import EXIT_DISK, EXIT_OK, StorageError, UserError
+from corekit.errors import EXIT_DISK, EXIT_OK, EXIT_UNEXPECTED, ContractError, StorageError, UserError
 from corekit.replica.options import ReplicaOptions
+from corekit.server import rules
 from corekit.server.admission import Admission
+from corekit.server.blame import culprit
 from corekit.server.client_port import FastPort, plain_socket
 from corekit.server.kernel import Kernel
 from corekit.server.memory import few_arenas, give_back
@@ -32,7 +34,7 @@ from corekit.server.streams import serve_stream
 from corekit.server.view import View
 
 if TYPE_CHECKING:
-    from corekit.hooks import Parts
+    from corekit.hooks import Parts, PluginInfo
 
 log = logging.getLogger("corekit.server")
 
@@ -182,7 +184,7 @@ class Server:
             self.parts.events.server_stopping(self._why)
             await self._finish_writes()
             nursery.cancel_scope.cancel()
-        self.kernel.consensus.stop()
+        self.kernel.stop()
         if self.links is not None:
             self.links.close_all()
         for listener in self._peer_listeners:
@@ -202,9 +204,10 @@ class Server:
         transport = self.parts.transport
         for protocol in self.parts.protocols:
             protocol.bind(self.kernel)
-            for address, port, tls in protocol.listeners():
+            for address, port, tls in rules.wanted_listeners(protocol, protocol.listeners()):
                 backlog = self.settings.client_port_listen_backlog
-                for listener in await transport.listen(address, port, tls=tls, backlog=backlog):
+                found = await transport.listen(address, port, tls=tls, backlog=backlog)
+                for listener in rules.listeners(transport, found):
                     text = transport.describe(listener)
                     where.append(text)
                     if port == self.settings.client_port and protocol.name == "zookeeper":
@@ -301,13 +304,11 @@ class Server:
             self._role_changed("read-only")
 
     def _log_failures(self) -> None:
-        failures = self.kernel.replica.stats.observer_failures
+        failures = self.kernel.replica.observing.failures
         while failures:
-            method, error = failures.pop(0)
-            log.error(
-                "observer failed and is not called any more",
-                extra={"observer": f"{type(getattr(method, '__self__', None)).__module__}", "error": repr(error)},
-            )
+            observer, error = failures.pop(0)
+            who = self.parts.maker(observer) or type(observer).__qualname__
+            log.error(f"an observer of {who} failed and is not called any more", exc_info=error)
 
     def _keep_state(self) -> None:
         if self.kernel.replica.image.pending():
@@ -331,7 +332,7 @@ class Server:
 
     def _watch_space(self) -> None:
         watermark = self.settings.free_space_watermark_bytes
-        free = self.kernel.storage.usage().free_bytes
+        free = rules.used(self.kernel.storage, self.kernel.storage.usage()).free_bytes
         replica = self.kernel.replica
         if watermark <= 0 or free < 0:
             return
@@ -375,19 +376,31 @@ def run(loaded: Loaded, parts: Parts) -> int:
         The exit code of the process: 0, or `EXIT_DISK` after a failed write or sync.
 
     Raises:
-        UserError: what the person at the keyboard can mend.
+        UserError: what the person at the keyboard can mend; a plugin that failed, with exit code 1.
     """
     try:
         trio.run(_main, loaded, parts)
     except BaseExceptionGroup as group:
         error = _first(group)
+        who = culprit(error, parts)
         if isinstance(error, StorageError):
             log.critical(
-                "the disk failed, nothing more is acknowledged: the process stops", extra={"error": str(error)}
+                "the disk failed, nothing more is acknowledged: the process stops",
+                extra={"error": str(error), "plugin": parts.maker(parts.storage)},
             )
             os._exit(EXIT_DISK)  # the disk thread may hang in the failed call; nothing is left to be saved
+        if who is not None and isinstance(error, Exception) and not isinstance(error, UserError):
+            log.critical("the server stops", exc_info=error)
+            raise UserError(_blame(who, error), EXIT_UNEXPECTED) from error
         raise error from error.__cause__
     return EXIT_OK
+
+
+def _blame(who: PluginInfo, error: Exception) -> str:
+    """One line on a plugin that failed."""
+    if isinstance(error, ContractError):
+        return f"{who} breaks its contract, so the server stops: {error}"
+    return f"{who} failed, so the server stops: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _first(error: BaseException) -> BaseException:

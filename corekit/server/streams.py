@@ -13,6 +13,7 @@ import trio
 from corekit.api import ClientProtocol, ClientSession
 from corekit.errors import ProtocolError
 from corekit.limits import CLIENT_RECV_BYTES
+from corekit.server import rules
 
 if TYPE_CHECKING:
     from corekit.server.server import Server
@@ -28,7 +29,8 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
     Args:
         stream: a trio stream that the transport accepted; closed here.
     """
-    peer = server.parts.transport.peer(stream)
+    transport = server.parts.transport
+    peer = rules.peer(transport, transport.peer(stream))
     why = server.admission.refuse(peer)
     if why is not None:
         log.warning("connection refused", extra={"why": why, "peer": peer.address})
@@ -40,7 +42,7 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
         wake.set()
         unpaused.set()
 
-    session = protocol.open(peer, woken)
+    session = rules.session(protocol, protocol.open(peer, woken))
     if session is None:
         server.admission.gone(peer)
         await trio.aclose_forcefully(stream)

@@ -285,7 +285,7 @@ def test_an_observer_that_raises_is_unbound_and_breaks_nothing() -> None:
     assert client.create(b"/a").code == 0
     assert client.create(b"/b").code == 0
     assert broken.calls == 1
-    assert len(heart.replica.stats.observer_failures) == 1
+    assert len(heart.replica.observing.failures) == 1
 
 
 def test_containers_go_when_their_last_child_has_gone_and_ttl_nodes_in_time() -> None:
