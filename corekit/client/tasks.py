@@ -32,10 +32,9 @@ async def alongside(*jobs: Callable[[], Coroutine[Any, Any, object]]) -> AsyncIt
 
 
 def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception in a group of one; otherwise the group."""
-    while len(group.exceptions) == 1:
-        only = group.exceptions[0]
-        if not isinstance(only, BaseExceptionGroup):
-            return only
-        group = only
-    return group
+    """The one error in a group, cancellations left aside; the group if there are several (or cancellations only)."""
+    _, errors = group.split(anyio.get_cancelled_exc_class())
+    found: BaseException = group if errors is None else errors
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found
