@@ -187,8 +187,11 @@ class Election:
             self._votes[sid] = theirs
             if self._better(theirs, self.vote):
                 self._propose(theirs)
-            else:
-                self._tally()
+                return
+            if self._better(self.vote, theirs):
+                # It may have followed the lost leader still when we told it; ZooKeeper waits for the next repetition.
+                self.engine.election_links.send(sid, self._note())
+            self._tally()
 
     def _receive_settled(self, sid: int, note: Notification) -> None:
         plain = Vote(note.leader, note.zxid, note.peer_epoch, note.round, note.state)

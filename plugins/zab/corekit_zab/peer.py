@@ -190,5 +190,7 @@ class LearnerLink:
         self.live = True
         self.live_ms = leader.engine.now
         self.state = ACKING
+        # What is not decided comes behind NEWLEADER: ZooKeeper's follower up to 3.9.2 breaks if it gets the commit of a
+        # proposal from before NEWLEADER after it (ZOOKEEPER-4394).
         outstanding = leader.outstanding_packets() if self.voter else b""
-        self.send(outstanding + packet(wire.NEWLEADER, leader.epoch << 32, leader.engine.ensemble.text()))
+        self.send(packet(wire.NEWLEADER, leader.epoch << 32, leader.engine.ensemble.text()) + outstanding)
