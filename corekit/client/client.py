@@ -81,17 +81,17 @@ class Client(Operations):
     @property
     def session_id(self) -> int:
         """The session's number as in a Stat's `ephemeral_owner`; 0 before there is one."""
-        return self._runner.session.id
+        return (self._session or self._runner.session).id
 
     @property
     def session_timeout(self) -> float:
         """The timeout in seconds that the server granted."""
-        return self._runner.session.timeout
+        return (self._session or self._runner.session).timeout
 
     @property
     def session_password(self) -> bytes:
         """The session's password."""
-        return self._runner.session.password
+        return (self._session or self._runner.session).password
 
     @property
     def last_zxid(self) -> int:
@@ -102,7 +102,7 @@ class Client(Operations):
     @property
     def safe_until(self) -> float:
         """The session cannot have expired before this moment (`anyio.current_time`); precise while a lease is held."""
-        return self._runner.session.safe_until
+        return (self._session or self._runner.session).safe_until
 
     def lease(self, margin: float | None = None) -> Lease:
         """`async with zk.lease():` runs the body only while the session cannot have expired.

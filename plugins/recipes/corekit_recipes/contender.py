@@ -168,13 +168,17 @@ async def remove_marked(zk: Client, paths: Sequence[str], mark: bytes) -> None:
     bound = zk.bound().within(None)
 
     async def job() -> None:
-        for path in paths:
+        left = list(paths)
+        while left:
             try:
-                data, stat = await bound.get(path, fresh=True)
+                data, stat = await bound.get(left[-1], fresh=True)
                 if data == mark:
-                    await bound.call(op.delete(path, stat.version))
+                    await bound.delete(left[-1], stat.version)
+            except OutcomeUnknown:
+                continue  # look again: the same name may be somebody else's by now
             except NoNodeError:
                 pass
+            left.pop()
 
     await zk.clean_up(job, CLEAN_UP_SECONDS if zk.state.state.connected else 0)
 

@@ -15,10 +15,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from corekit.client import Client, OutcomeUnknown, State, op
+from corekit.client import Client, OutcomeUnknown, State
 from corekit.client.paths import parent
 from corekit.client.tasks import alongside
-from corekit.errors import NodeExistsError, NoNodeError, SessionExpiredError
+from corekit.errors import BadVersionError, NodeExistsError, NoNodeError, SessionExpiredError
 from corekit_recipes.contender import CLEAN_UP_SECONDS
 
 
@@ -96,12 +96,14 @@ class Presence:
         zk = self.zk.bound().within(None)
 
         async def job() -> None:
-            try:
+            while True:
                 stat = await zk.exists(self.path, fresh=True)
-                if stat is not None and stat.ephemeral_owner == zk.session_id:
-                    await zk.call(op.delete(self.path, retry=True))
-            except NoNodeError:
-                pass
+                if stat is None or stat.ephemeral_owner != zk.session_id:
+                    return
+                try:
+                    await zk.delete(self.path, stat.version)
+                except (NoNodeError, BadVersionError, OutcomeUnknown):
+                    pass
 
         await self.zk.clean_up(job, CLEAN_UP_SECONDS if self.zk.state.state.connected else 0)
 

@@ -7,9 +7,24 @@ from __future__ import annotations
 
 import typer
 
-from corekit_recipes.commands import lock_commands
+from corekit_recipes.commands import (
+    lock_commands,
+    presence_commands,
+    queue_commands,
+    setting_commands,
+    simple_commands,
+    task_commands,
+)
 
 
 def add(app: typer.Typer) -> None:
     """Add all of them to an application."""
-    lock_commands.add(app)
+    for module in (
+        lock_commands,
+        queue_commands,
+        simple_commands,
+        presence_commands,
+        setting_commands,
+        task_commands,
+    ):
+        module.add(app)

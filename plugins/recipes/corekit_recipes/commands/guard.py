@@ -21,6 +21,7 @@ Not here: locks and sessions (`holding.py`).
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -29,14 +30,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NoReturn
 
 from corekit.errors import UserError
 
 GONE_SECONDS = 5.0  # how long the rest of a killed group may take to vanish from the process table
 POLL_SECONDS = 0.01
+OUTPUT_BYTES_MAX = 512 * 1024  # fits into a znode
 COMMAND_NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 # What the guard does not die of. Handlers, not SIG_IGN: the command must not inherit them.
@@ -48,15 +52,37 @@ def exit_code(status: int) -> int:
     return 128 - status if status < 0 else status
 
 
+@dataclass(frozen=True)
+class Job:
+    """A command to run.
+
+    Attributes:
+        env: added to our environment.
+        grace: seconds between SIGTERM and SIGKILL.
+        slack: seconds before the end of the session at which SIGKILL comes.
+        input: its standard input; None: ours.
+        capture: keep what it writes to standard output, up to `OUTPUT_BYTES_MAX`.
+    """
+
+    arguments: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    grace: float = 3.0
+    slack: float = 0.0
+    input: bytes | None = None
+    capture: bool = False
+
+
 class Guard:
     """The handle of the guard in corekit. Make it with `fork`, outside any event loop; use it as a context manager.
 
     Attributes:
         running: a command was started and has not been reported as ended.
+        output: what the last command wrote, if it was to be captured.
     """
 
     def __init__(self, pid: int, link: socket.socket) -> None:
         self.running = False
+        self.output = b""
         self._pid = pid
         self._link = link
         self._buffer = b""
@@ -72,6 +98,7 @@ class Guard:
         if not hasattr(os, "fork"):
             raise UserError("commands can be run under a lock on POSIX systems only")
         ours, theirs = socket.socketpair()
+        sys.stdout.flush()
         foreground = _in_front()
         pid = os.fork()
         if pid == 0:
@@ -81,17 +108,29 @@ class Guard:
         ours.setblocking(False)
         return cls(pid, ours)
 
-    def start(self, arguments: Sequence[str], env: Mapping[str, str], grace: float, slack: float, until: float) -> None:
+    async def start(self, job: Job, until: float = math.inf) -> None:
         """Run a command. One at a time.
 
         Args:
-            env: the whole environment.
-            grace: seconds between SIGTERM and SIGKILL.
-            slack: seconds before `until` at which SIGKILL comes.
             until: see `extend`.
         """
+        import anyio
+
+        self.output = b""
+        given = None if job.input is None else base64.b64encode(job.input).decode()
+        message: dict[str, Any] = {"start": list(job.arguments), "env": {**os.environ, **job.env}, "input": given}
+        message |= {"capture": job.capture, "grace": job.grace, "slack": job.slack, "until": until}
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        with anyio.CancelScope(shield=True):  # half a message would spoil all that come after it
+            while data:
+                await anyio.wait_writable(self._link)
+                try:
+                    data = data[self._link.send(data) :]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    break  # the guard is gone; `ended` will say so
         self.running = True
-        self._send(start=list(arguments), env=dict(env), grace=grace, slack=slack, until=until)
 
     def extend(self, until: float) -> None:
         """The session cannot have expired before this moment of `time.monotonic` (infinite: there is no limit)."""
@@ -104,12 +143,13 @@ class Guard:
     def end(self, until: float | None = None) -> None:
         """End the command: SIGTERM, the grace, SIGKILL. `until` as in `extend`."""
         self._send(end=True, **({} if until is None else {"until": until}))
+        os.kill(self._pid, signal.SIGCONT)  # in case somebody has stopped it
 
     def _send(self, **message: Any) -> None:
         try:
-            self._link.sendall(json.dumps(message).encode() + b"\n")
+            self._link.send(json.dumps(message).encode() + b"\n")  # so short that it goes as a whole or not at all
         except OSError:
-            pass  # the guard is gone; `ended` will say so
+            pass  # the guard is stopped, or gone: `ended` will say so
 
     async def ended(self) -> int:
         """Wait until the command has been reaped; returns its exit code as shells show it.
@@ -130,6 +170,7 @@ class Guard:
                     raise UserError(message["failed"], message["code"])
                 else:
                     self.running = False
+                    self.output = base64.b64decode(message["output"])
                     return int(message["exit"])
             await anyio.wait_readable(self._link)
             try:
@@ -235,6 +276,7 @@ class _Watchman:
         self._slack = 0.0
         self._kill_at: float | None = None  # set when the command is being ended
         self._killed = False
+        self._output: BinaryIO | None = None
 
     def run(self) -> None:
         while self._child is not None or not self._closed:
@@ -285,7 +327,9 @@ class _Watchman:
             self._until = message["until"]
         if "start" in message:
             self._grace, self._slack = message["grace"], message["slack"]
-            self._start(message["start"], message["env"])
+            given = message["input"]
+            self._output = self._file(b"") if message["capture"] else None
+            self._start(message["start"], message["env"], None if given is None else base64.b64decode(given))
         elif "signal" in message and self._child is not None:
             send(self._child.pid, message["signal"])
         elif "end" in message and self._child is not None:
@@ -298,14 +342,32 @@ class _Watchman:
             self._closed = True
 
     # The command
-    def _start(self, arguments: list[str], env: dict[str, str]) -> None:
+    def _file(self, data: bytes) -> BinaryIO:
+        """A file of no name that holds the data."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the command has it, or has ended
+        file.write(data)
+        file.seek(0)
+        return file
+
+    def _start(self, arguments: list[str], env: dict[str, str], given: bytes | None) -> None:
         self._kill_at, self._killed = None, False
+        source = None if given is None else self._file(given)
         try:
-            self._child = subprocess.Popen(arguments, env=env, process_group=0, preexec_fn=_dying_with(os.getpid()))
+            self._child = subprocess.Popen(
+                arguments,
+                env=env,
+                process_group=0,
+                preexec_fn=_dying_with(os.getpid()),
+                stdin=source,
+                stdout=self._output,
+            )
         except OSError as error:
             code = COMMAND_NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             self._tell(failed=f"cannot run {arguments[0]}: {error.strerror}", code=code)
             return
+        finally:
+            if source is not None:
+                source.close()
         self._to_front(self._child.pid)
         self._tell(started=self._child.pid)
 
@@ -358,7 +420,12 @@ class _Watchman:
         self._child = None
         if self._front:
             self._to_front(self._front)
-        self._tell(exit=exit_code(child.returncode))
+        shown = b""
+        if self._output is not None:
+            self._output.seek(0)
+            shown = self._output.read(OUTPUT_BYTES_MAX)
+            self._output.close()
+        self._tell(exit=exit_code(child.returncode), output=base64.b64encode(shown).decode())
 
     def _clear(self, group: int) -> None:
         """Kill what is left of the group, and wait until it is gone."""

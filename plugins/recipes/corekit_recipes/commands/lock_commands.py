@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,14 +13,11 @@ from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command
 from corekit.cli.output import print_json, print_table
 from corekit.errors import EXIT_NOT_ACQUIRED, UserError
-from corekit_recipes.commands.holding import Rules, hold
+from corekit_recipes.commands.holding import Hold, Rules, granted, hold
 
 if TYPE_CHECKING:
     from corekit.client import Client
-    from corekit_recipes.contender import Grant
     from corekit_recipes.lock import Entry
-
-Hold = Callable[[float | None], AbstractAsyncContextManager["Grant"]]
 
 # A session that lives through the failure of a server, with time left to end the command.
 HOLDERS = {"session_timeout": 20.0}
@@ -121,8 +117,10 @@ def acquire(
         from corekit_recipes.semaphore import Semaphore
 
         if permits > 1:
-            return Semaphore(zk, path, permits, identifier=identifier, layout=_layout(layout), margin=margin).hold
-        return Lock(zk, path, identifier=identifier, layout=_layout(layout), margin=margin).hold
+            return granted(
+                path, Semaphore(zk, path, permits, identifier=identifier, layout=_layout(layout), margin=margin).hold
+            )
+        return granted(path, Lock(zk, path, identifier=identifier, layout=_layout(layout), margin=margin).hold)
 
     _layout(layout)
     return hold(target, path, take, command or (), rules)
@@ -290,7 +288,7 @@ def _rwlock(target: Target, path: str, command: list[str] | None, rules: Rules, 
         from corekit_recipes.rwlock import ReadWriteLock
 
         lock = ReadWriteLock(zk, path, identifier=identifier, layout=_layout(layout), margin=margin)
-        return lock.write if writes else lock.read
+        return granted(path, lock.write if writes else lock.read)
 
     _layout(layout)
     return hold(target, path, take, command or (), rules)
@@ -345,7 +343,9 @@ def semaphore_acquire(
     def take(zk: Client, identifier: str, margin: float) -> Hold:
         from corekit_recipes.semaphore import Semaphore
 
-        return Semaphore(zk, path, permits, identifier=identifier, layout=_layout(layout), margin=margin).hold
+        return granted(
+            path, Semaphore(zk, path, permits, identifier=identifier, layout=_layout(layout), margin=margin).hold
+        )
 
     _layout(layout)
     return hold(target, path, take, command or (), rules)
@@ -396,7 +396,7 @@ def elect(
     def take(zk: Client, identifier: str, margin: float) -> Hold:
         from corekit_recipes.election import Election
 
-        return Election(zk, path, identifier=identifier, layout=_layout(layout), margin=margin).lead
+        return granted(path, Election(zk, path, identifier=identifier, layout=_layout(layout), margin=margin).lead)
 
     _layout(layout)
     return hold(target, path, take, command or (), rules)
