@@ -25,6 +25,7 @@ from corekit.server.sockets import peer_of
 log = logging.getLogger("corekit.ensemble")
 
 _RECV_BYTES = 512 * 1024
+_JOIN_BYTES = 64 * 1024
 _ACCEPTS_A_TURN = 16
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 
@@ -38,7 +39,7 @@ class _Link:
         self.peer = peer
         self.sock: socket.socket | None = None  # None while it is being dialled
         self.fd = -1
-        self.out: list[bytes] = []
+        self.out: list[bytes | memoryview] = []
         self.waiting = 0
         self.full = False  # the socket takes no more for now
         self.closing = False
@@ -209,24 +210,28 @@ class PeerLinks:
         assert link.sock is not None
         if not link.out:
             return
-        data = b"".join(link.out) if len(link.out) > 1 else link.out[0]
-        try:
-            sent = link.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            link.out.clear()
-            if not link.closing:
-                self._lost(link, error.strerror or "the link broke")
-            return
-        link.waiting -= sent
-        if sent < len(data):
-            link.out = [data[sent:]]
-            if not link.full:
-                link.full = True
-                self._port.rewatch(link.fd, _IN | _OUT)
-            return
-        link.out = []
+        out = link.out
+        while out:
+            # What a slow peer left behind is not joined and copied again each time it takes a little of it.
+            joined = len(out) > 1 and len(out[0]) < _JOIN_BYTES
+            data = b"".join(out) if joined else out[0]
+            try:
+                sent = link.sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                out.clear()
+                if not link.closing:
+                    self._lost(link, error.strerror or "the link broke")
+                return
+            link.waiting -= sent
+            if sent < len(data):
+                out[: len(out) if joined else 1] = [memoryview(data)[sent:]]
+                if not link.full:
+                    link.full = True
+                    self._port.rewatch(link.fd, _IN | _OUT)
+                return
+            del out[: len(out) if joined else 1]
         if link.full:
             link.full = False
             self._port.rewatch(link.fd, _IN)
