@@ -2,12 +2,20 @@
 
 import sys
 
+_SUITES = (
+    "auth",
+    "command",
+    "consensus",
+    "consensus_host",
+    "memory_server",
+    "observer",
+    "process",
+    "protocol",
+    "storage",
+    "transport",
+)
+
 if "pytest" in sys.modules:  # a suite that fails then shows the values that it compared
     import pytest
 
-    pytest.register_assert_rewrite(
-        *(
-            f"corekit.testing.{name}"
-            for name in ("auth", "consensus", "consensus_host", "memory_server", "protocol", "storage", "transport")
-        )
-    )
+    pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))

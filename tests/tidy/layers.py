@@ -51,7 +51,10 @@ IMPURE = {
 # Third-party package -> (places that may use it, what others do). A place is a prefix of a module's name.
 CONFINED = {
     "pluggy": (("corekit.hooks", "corekit.plugins"), "use `corekit.hooks.hookimpl`; wiring is `corekit.plugins`"),
-    "typer": (("corekit.cli", "corekit_recipes"), "commands live in `corekit.cli` or in a plugin of kind command"),
+    "typer": (
+        ("corekit.cli", "corekit_recipes", "corekit.testing.command"),
+        "commands live in `corekit.cli` or in a plugin of kind command",
+    ),
     "rich": (("corekit.cli", "corekit_recipes"), "return values; printing is the business of commands"),
     "rocksdict": (("corekit_storage_rocks",), "use the contract `corekit.api.Storage`"),
     "prometheus_client": (("corekit.server",), "record into `corekit.server.metrics`"),

@@ -15,8 +15,9 @@ from corekit.builtin.solo import SoloConsensus
 from corekit.errors import ContractError
 from corekit.server import rules
 from corekit.testing.consensus_host import entry_of
+from corekit.testing.process import ServerProcess
 from tests.support.rawzk import Closed, RawClient
-from tests.support.strangers import Serving, install
+from tests.support.strangers import install
 
 STORAGE = """
 from corekit.builtin.memory import MemoryStorage
@@ -127,15 +128,20 @@ def poke(port: int) -> None:
         pass
 
 
+def serving(tmp_path: Path, plugins: str) -> ServerProcess:
+    environ = {"PYTHONPATH": str(tmp_path / "site")}
+    return ServerProcess("-p", plugins, "--data-dir", str(tmp_path / "data"), environ=environ)
+
+
 def serve_until_it_ends(tmp_path: Path, source: str, *more: str) -> tuple[int, str]:
     """Exit code and last line of a server with a bad plugin."""
     install(tmp_path / "site", "bad", source)
-    with Serving(tmp_path / "site", tmp_path / "data", "-p", ",".join(["bad", *more])) as server:
+    with serving(tmp_path, ",".join(["bad", *more])) as server:
         try:
-            poke(server.port())
+            poke(server.port)
         except AssertionError:
             pass  # it ended before it listened
-        return server.end(), server.lines[-1]
+        return server.wait(), server.lines[-1]
 
 
 BAD = "corekit: plugin bad (corekit-bad 2.3) "
@@ -207,16 +213,15 @@ def test_a_part_that_fails_stops_the_server_with_its_name(tmp_path: Path, source
 
 def test_an_observer_that_fails_is_named_and_unbound_and_the_server_goes_on(tmp_path: Path) -> None:
     install(tmp_path / "site", "bad", OBSERVER)
-    with Serving(tmp_path / "site", tmp_path / "data", "-p", "bad,memory") as server:
-        with RawClient("127.0.0.1", server.port()) as client:
+    with serving(tmp_path, "bad,memory") as server:
+        with RawClient("127.0.0.1", server.port) as client:
             client.handshake()
             assert client.create("/a", b"1").err == 0
-            line = server.read_until("observer")
+            line = server.wait_for("is not called any more")
             assert "an observer of plugin bad (corekit-bad 2.3) failed and is not called any more" in line
             assert client.set("/a", b"2").err == 0
             assert client.get("/a").err == 0
-        server.process.terminate()
-        assert server.end() == 0
+        assert server.stop() == 0
     assert server.lines.count("RuntimeError: no room on the page") == 1
 
 
