@@ -194,8 +194,13 @@ def test_a_slow_disk_does_not_hold_up_the_event_loop(path: Path, faults: DiskFau
     assert float(worst) < 0.15, "staging waited for the disk"
 
 
+def children() -> set[str]:
+    """Processes that this one started (servers shared by other modules among them)."""
+    return {pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
+
+
 @pytest.fixture(autouse=True)
 def no_child_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = children()
     yield
-    children = Path("/proc/self/task").glob("*/children")
-    assert not [pid for file in children for pid in file.read_text().split()], "a child process is still there"
+    assert not children() - before, "a child process is still there"
