@@ -1,4 +1,4 @@
-"""The client library: `connect` and what it returns. See docs/client.md.
+"""The client library: `connect` and what it returns.
 
 Runs on trio and on asyncio, against corekit and Apache ZooKeeper from 3.5 on.
 """
