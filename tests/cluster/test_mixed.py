@@ -28,7 +28,7 @@ from tests.support.rawzk import (
     text,
 )
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 C, J = "corekit", "java"
 MIXES = {"1+2": (C, J, J), "2+1": (J, C, C), "2+3": (J, J, J, C, C), "3+2": (C, C, C, J, J)}
