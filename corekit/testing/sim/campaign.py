@@ -186,8 +186,8 @@ def _safety(cluster: Cluster, duration: int) -> None:
         node.keep_log = random.choice((20, 100, 500))
     cluster.add_clients(random.choice((1, 3, 6)), keys=random.choice((1, 5, 20)))
     for client in cluster.clients:
-        client.pace = random.choice((20 * MS, 100 * MS, 400 * MS))
-        client.depth = random.choice((1, 1, 4, 16))
+        client.pace = random.choice((50 * MS, 300 * MS, 1000 * MS))
+        client.depth = random.choice((1, 1, 1, 8))
     cluster.nemesis.draw()
     cluster.boot()
     cluster.nemesis.start()
