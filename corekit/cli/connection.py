@@ -293,6 +293,9 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine to its end; what goes wrong is raised as a `UserError` with its exit code."""
     import anyio
 
+    from corekit.cli.output import show_warnings
+
+    show_warnings()
     try:
         return anyio.run(main, backend="trio")
     except BaseException as error:

@@ -43,3 +43,17 @@ def shown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 def warn(text: str) -> None:
     """One line on stderr."""
     print(f"corekit: warning: {text}", file=sys.stderr)
+
+
+def show_warnings() -> None:
+    """Let what libraries log as a warning or worse be one line on stderr, without a traceback."""
+    import logging
+
+    class OneLine(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            warn(record.getMessage() + (f": {error}" if error else ""))
+
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(OneLine(logging.WARNING))
