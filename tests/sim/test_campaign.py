@@ -44,7 +44,7 @@ def test_faults_do_happen() -> None:
             counters[name] = counters.get(name, 0) + value
     assert counters["faults"] > 100
     assert counters["operations"] > 3000
-    assert counters["served.leader"] > 30
+    assert counters["served.leader"] > 20
 
 
 def test_same_seed_same_run_in_another_process() -> None:
