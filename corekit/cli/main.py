@@ -34,6 +34,7 @@ BUILT_IN: dict[str, frozenset[str] | None] = {
     "plugins": None,
     "version": None,
     "config": frozenset({"show", "ensemble"}),
+    "plugin": frozenset({"new", "test"}),
     "shell": None,
     "status": None,
     **{name: None for name, verb in VERBS.items() if Where.ONCE in verb.where},
@@ -84,6 +85,10 @@ def build(only: str | None = None) -> typer.Typer:
     app.command(rich_help_panel="Server")(serve)
     app.command(rich_help_panel="Server")(plugins)
     app.add_typer(config_app, name="config", rich_help_panel="Server")
+    if only in (None, "plugin"):
+        from corekit.cli.plugin_cmd import plugin_app
+
+        app.add_typer(plugin_app, name="plugin", rich_help_panel="Server")
     app.command(rich_help_panel="Server")(version)
     if only is None or only in ("status", "shell"):
         from corekit.cli.shell import shell
