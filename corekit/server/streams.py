@@ -6,6 +6,7 @@ Two tasks a connection, the same sessions.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -56,7 +57,6 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
             if data:
                 await stream.send_all(data)
             elif session.closing is not None:
-                nursery.cancel_scope.cancel()
                 return
             else:
                 await wake.wait()
@@ -83,14 +83,20 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
                 wake.set()
         await trio.sleep_forever()  # what is in `out` is still sent
 
+    async def until_it_ends(work: Callable[[], Awaitable[None]]) -> None:
+        """What a client does ends its connection, never the server: caught here, before the nursery wraps it."""
+        try:
+            await work()
+        except ProtocolError as error:
+            log.warning("connection closed", extra={"why": str(error), "peer": peer.address})
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        nursery.cancel_scope.cancel()
+
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            await receive()
-    except ProtocolError as error:
-        log.warning("connection closed", extra={"why": str(error), "peer": peer.address})
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass
+            nursery.start_soon(until_it_ends, send)
+            await until_it_ends(receive)
     finally:
         server.admission.closed(session)
         server.admission.gone(peer)

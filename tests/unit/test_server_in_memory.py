@@ -143,3 +143,26 @@ def test_a_name_in_use_stops_the_start() -> None:
         error = error.exceptions[0]
     assert isinstance(error, UserError)
     assert "memory::2181" in str(error)
+
+
+def test_what_one_client_does_to_its_connection_hurts_nobody() -> None:
+    """Garbage, a reset, a client that leaves in the middle: on any stream, not only on plain sockets."""
+
+    async def main() -> None:
+        async with serving([], clientPort="2181") as server:
+            good = Client(await MemoryTransport().connect("", 2181))
+            await good.hello()
+            for data in (b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x2d" + bytes(9)):
+                bad = await MemoryTransport().connect("", 2181)
+                await bad.send_all(data)
+                with trio.move_on_after(0.05):
+                    await bad.receive_some(1000)
+                await bad.aclose()
+            rude = Client(await MemoryTransport().connect("", 2181))
+            await rude.hello()
+            await rude.stream.send_all(b"\x7f\xff\xff\xff" * 4)
+            await rude.stream.aclose()
+            assert (await good.call(ops.GET_DATA, PathWatchRequest(b"/", False).encode()))[1] == 0
+            assert not server.admission.overdue()
+
+    trio.run(main)
