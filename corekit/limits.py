@@ -10,6 +10,7 @@ JUTE_MAX_BUFFER = 0xFFFFF  # largest request body in bytes (ZooKeeper's jute.max
 CLIENT_RECV_BYTES = 256 * 1024  # one recv on a client socket
 CLIENT_OUT_BYTES_MAX = 64 * 1024 * 1024  # replies and events a client has not read; more closes it
 CLIENT_OUT_PAUSE_BYTES = 1024 * 1024  # above this its requests wait until it reads
+CLIENT_BIG_REPLY_BYTES = 4096  # larger replies are counted while a packet's worth of requests is answered
 CLIENT_HELD_MAX = 20_000  # requests of one connection that wait behind its own writes
 GLOBAL_OUTSTANDING_LIMIT = 1000  # writes in flight before connections with work pending are paused
 MAX_CLIENT_CNXNS = 60  # connections from one address (0: no limit)

@@ -18,6 +18,7 @@ from corekit.hooks import Context, hookimpl
 
 kind = "protocol"
 api_version = API_VERSION
+suite = "corekit.testing.own.zookeeper"
 
 log = logging.getLogger("corekit.client")
 
@@ -70,6 +71,8 @@ class ZooKeeperSession:
 
     def received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if not data and self._state == _OPEN:
+            self._feed(self._connection, b"")  # replies that were held back come before those to what is in `_chunks`
         if self._chunks or self._state != _OPEN:
             self._chunks.append(data)
             self._have += len(data)
@@ -145,6 +148,7 @@ class ZooKeeperSession:
         """What to send."""
         connection = self._connection
         connection.queued = False
+        connection.owed = 0
         if connection.closing is not None and self.closing is None:  # decided after it had been woken for an event
             self.closing = connection.closing
         out: list[bytes] = connection.out

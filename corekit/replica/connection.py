@@ -43,6 +43,7 @@ class Connection:
         "max_latency_ms",
         "min_latency_ms",
         "out",
+        "owed",
         "peer",
         "queued",
         "read_only",
@@ -65,6 +66,7 @@ class Connection:
         self.woken = woken
         self.queued = False
         self.out: list[bytes] = []
+        self.owed = 0  # bytes of big replies in `out`; above a bound its further requests wait
         self.session: Session | None = None
         self.session_id = 0
         self.timeout_ms = 0

@@ -18,7 +18,7 @@ from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.contracts import identities
 from corekit.errors import ProtocolError
-from corekit.limits import CLIENT_HELD_MAX, IDENTITIES_MAX
+from corekit.limits import CLIENT_BIG_REPLY_BYTES, CLIENT_HELD_MAX, CLIENT_OUT_PAUSE_BYTES, IDENTITIES_MAX
 from corekit.model.sessions import Session
 from corekit.model.tree import Change, Tree
 from corekit.model.watches import Watches
@@ -113,19 +113,24 @@ class Intake(ABC):
         """Whether reading from this connection should wait (`globalOutstandingLimit`)."""
         return (
             self.outstanding >= self.options.global_outstanding_limit and connection.submitted != connection.done
-        ) or len(connection.held) >= CLIENT_HELD_MAX
+        ) or (connection.owed > CLIENT_OUT_PAUSE_BYTES or len(connection.held) >= CLIENT_HELD_MAX)
 
     # ---------------------------------------------------------------------------------------- requests
     def feed(self, connection: Connection, data: bytes) -> int:
         """Handle the complete request frames at the start of `data`.
 
         Returns:
-            How many bytes were used; fewer than complete frames when the connection is closing.
+            How many bytes were used; fewer than complete frames when the connection is closing, or when the
+            replies are so large that the rest must wait until they are sent (`overloaded`).
 
         Raises:
             ProtocolError: a frame that no client sends; the connection must be closed.
         """
         pos, end = 0, len(data)
+        if connection.held:
+            self.release(connection)
+        if connection.owed > CLIENT_OUT_PAUSE_BYTES:
+            return 0
         out = connection.out
         nodes = self.tree.nodes
         acl_keys = self.tree.acl_keys
@@ -155,18 +160,25 @@ class Intake(ABC):
                     record = nodes[path]
                     if data[stop]:
                         self.watches.data.add(path, connection, 1)
+                    pos = after
                     if op == 4:
-                        out.append(_reply_head(16 + len(record), xid, zxid, 0))
+                        length = len(record)
+                        out.append(_reply_head(16 + length, xid, zxid, 0))
                         out.append(record)
+                        if length > CLIENT_BIG_REPLY_BYTES:
+                            connection.owed += length
+                            if connection.owed > CLIENT_OUT_PAUSE_BYTES:
+                                break
                     else:
                         out.append(_reply_head(84, xid, zxid, 0))
                         out.append(record[-68:])
-                    pos = after
                     continue
             if not connection.ready:
                 break
             self._request(connection, xid, op, data[pos + 12 : after])
             pos = after
+            if connection.owed > CLIENT_OUT_PAUSE_BYTES:
+                break
         if pos == 0 and end >= 4:
             size = _int_at(data, 0)[0]
             if size < 0 or size > limit:
@@ -215,12 +227,14 @@ class Intake(ABC):
         code, reply = self.reads.answer(connection, op, body)
         if op == ops.PING:
             xid = _PING_XID
+        if len(reply) > CLIENT_BIG_REPLY_BYTES:
+            connection.owed += len(reply)
         connection.out.append(_reply_head(16 + len(reply), xid, self.tree.zxid, code) + reply)
 
     def release(self, connection: Connection) -> None:
-        """Answer held requests that no longer wait for a write."""
+        """Answer held requests that no longer wait for a write, as long as the replies are not too much at once."""
         held, done = connection.held, connection.done
-        while held and held[0][0] <= done:
+        while held and held[0][0] <= done and connection.owed <= CLIENT_OUT_PAUSE_BYTES:
             _, xid, op, body = held.popleft()
             if op != ops.ERROR:
                 self._read(connection, xid, op, body)

@@ -42,7 +42,7 @@ _EVENTS_MAX = 512
 class _Client:
     """One socket and its session."""
 
-    __slots__ = ("fd", "interest", "peer", "session", "sock", "unsent")
+    __slots__ = ("fd", "interest", "more", "peer", "session", "sock", "unsent")
 
     def __init__(self, sock: socket.socket, peer: Peer) -> None:
         self.sock = sock
@@ -51,6 +51,7 @@ class _Client:
         self.session: ClientSession
         self.unsent = b""
         self.interest = _IN
+        self.more = False  # its requests stopped because the replies were much, not because the server is behind
 
 
 class FastPort:
@@ -147,29 +148,54 @@ class FastPort:
 
     def send_woken(self) -> None:
         """Send what commits, watches and expiry left for clients; go on with those whose requests had to wait."""
+        served: set[_Client] = set()
         while True:
             while self._woken:
                 woken, self._woken = self._woken, []
                 for session in woken:
                     client = self._by_session.get(session)
                     if client is not None:
-                        self._send(client, session.take())
-            if not self._stalled or not self._resume():
+                        self._deliver(client, fed=False)
+            if not self._stalled or not self._resume(served):
                 return
             self._end_turn()
 
-    def _resume(self) -> bool:
-        """Read on from clients that need not wait any more; whether there were any."""
+    def _resume(self, served: set[_Client]) -> bool:
+        """Read on from clients that need not wait any more; whether there were any.
+
+        Args:
+            served: who had a slice of large replies in this turn; the others' turn comes first.
+        """
         resumed = False
         for client in list(self._stalled):
-            if client.session.paused() or len(client.unsent) > CLIENT_OUT_PAUSE_BYTES:
+            if client in served or client.session.paused() or len(client.unsent) > CLIENT_OUT_PAUSE_BYTES:
                 continue
             resumed = True
+            client.more = False
             self._stalled.discard(client)
             self._feed(client, b"")
+            if client.more:
+                served.add(client)
             if client.fd in self._clients and client not in self._stalled:
                 self._interest(client)
         return resumed
+
+    def _deliver(self, client: _Client, *, fed: bool) -> None:
+        """Send what a session has; when that is so much that requests wait for it, go on in the next turn.
+
+        Args:
+            fed: it has just been given bytes, so it is not to be read from while it waits for something else.
+        """
+        session = client.session
+        waits = session.paused()
+        out = session.take()
+        if out or session.closing is not None:
+            self._send(client, out)
+        if waits and client.fd in self._clients:
+            client.more = not session.paused()
+            if fed or client.more:
+                self._stalled.add(client)
+                self._interest(client)
 
     # ---------------------------------------------------------------------------------------- sockets
     def _accept(self, fd: int) -> None:
@@ -242,12 +268,7 @@ class FastPort:
             log.warning("connection closed", extra={"why": str(error), "peer": client.peer.address})
             self._close(client, str(error))
             return
-        out = session.take()
-        if out or session.closing is not None:
-            self._send(client, out)
-        if session.paused() and client.fd in self._clients:
-            self._stalled.add(client)
-            self._interest(client)
+        self._deliver(client, fed=True)
 
     def _send(self, client: _Client, out: list[bytes]) -> None:
         data = b"".join(out)
@@ -276,7 +297,7 @@ class FastPort:
             self._close(client, client.session.closing)
 
     def _interest(self, client: _Client) -> None:
-        wanted = (0 if client in self._stalled else _IN) | (_OUT if client.unsent else 0)
+        wanted = (0 if client in self._stalled else _IN) | (_OUT if client.unsent or client.more else 0)
         if wanted != client.interest:
             client.interest = wanted
             self._epoll.modify(client.fd, wanted)

@@ -219,15 +219,20 @@ class Line:
         self.why = ""
         self.pauses = 0
         self._stalled = False
+        self.session: ClientSession
+        self._woken: list[ClientSession] = []
+        server.turn(lambda: self._open(protocol, peer))
+
+    def _open(self, protocol: ClientProtocol, peer: Peer) -> None:
         session = protocol.open(peer, self._wake)
         if session is None:
             self.why = "refused"
-        else:
-            self.session: ClientSession = session
-            server.lines.append(self)
+            return
+        self.session = session
+        self.server.lines.append(self)
 
     def _wake(self, session: ClientSession) -> None:
-        assert session is self.session, "woken with another session"
+        self._woken.append(session)  # it may be woken while it is opened
         self.server.wake(self)
 
     def send(self, data: bytes) -> None:
@@ -252,7 +257,7 @@ class Line:
             return
         self.flush()
         if not self.why:
-            self._stalled = self._paused()
+            self._stalled = self._stalled or self._paused()
             self.pauses += self._stalled
 
     def _paused(self) -> bool:
@@ -272,6 +277,9 @@ class Line:
         """Send what the session has."""
         if self.why:
             return
+        assert all(session is self.session for session in self._woken), "woken with another session"
+        self._woken.clear()
+        self._stalled = self._stalled or self._paused()  # perhaps only until what it has now is taken
         chunks = self.session.take()
         assert isinstance(chunks, list), "take gives a list"
         data = b"".join(chunks)

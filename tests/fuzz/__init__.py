@@ -1,0 +1,1 @@
+"""Bytes that no well-behaved client sends, and what must hold all the same."""
