@@ -15,6 +15,7 @@ history that was decided, and compares everything with it.
     I16 counters rise by one in logs and on the wire
     I17 a vote speaks of the log                 I19 equal histories, equal digests
     I18 answers to clients (see `clients.py`)    I20 nobody breaks or takes a correct peer's bytes for wrong
+    L3  servers do not answer each other's votes for ever
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 from corekit.testing.sim.kv import HEADER
 from corekit.testing.sim.tap import Listener, QuorumTap
-from corekit.testing.sim.world import Violation, World
+from corekit.testing.sim.world import SECOND, Violation, World
 
 if TYPE_CHECKING:
     from corekit.codec.quorum import Notification
     from corekit.testing.sim.node import Node
+
+STORM = 200  # notifications of one server within a second
 
 
 class Checker(Listener):
@@ -63,6 +66,7 @@ class Checker(Listener):
         self._epochs: dict[int, tuple[int, int]] = {}
         self._promises: dict[tuple[int, int], set[int]] = {}
         self._informed: dict[tuple[int, int], int] = {}  # (leader, epoch) -> incarnation of the leader
+        self._votes_sent: dict[int, tuple[int, int]] = {}  # sid -> (second, how many in it)
         self._claims: set[tuple[int, int, int]] = set()
         self._histories: dict[int, int] = {}  # epoch -> last zxid of the history that it begins with
 
@@ -269,6 +273,11 @@ class Checker(Listener):
             self.fail("I16", f"server {source} sends 0x{zxid:x} after 0x{before:x} to {target}")
 
     def voted(self, source: int, note: Notification) -> None:
+        second = self.world.now // SECOND
+        began, count = self._votes_sent.get(source, (second, 0))
+        self._votes_sent[source] = (second, count + 1 if began == second else 1)
+        if count > STORM:
+            self.fail("L3", f"server {source} sends more than {STORM} notifications in a second")
         if note.state == 0 and note.leader == source:
             image = self.nodes[source].disk.volatile
             claim = (source, note.zxid, note.peer_epoch)

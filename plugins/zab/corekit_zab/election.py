@@ -154,7 +154,8 @@ class Election:
         engine = self.engine
         voters = engine.ensemble.voters
         if sid not in voters:
-            engine.election_links.send(sid, self._note(answer_stranger=True))
+            if note.state == LOOKING:  # an answer to an answer would never end
+                engine.election_links.send(sid, self._note(answer_stranger=True))
             return
         if not self.looking:
             if note.state == LOOKING:
@@ -188,8 +189,9 @@ class Election:
             if self._better(theirs, self.vote):
                 self._propose(theirs)
                 return
-            if self._better(self.vote, theirs):
+            if self._better(self.vote, theirs) and self.engine.sid in self.engine.ensemble.voters:
                 # It may have followed the lost leader still when we told it; ZooKeeper waits for the next repetition.
+                # Observers say nothing here: they are always answered, and it would never end.
                 self.engine.election_links.send(sid, self._note())
             self._tally()
 
