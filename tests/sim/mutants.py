@@ -504,14 +504,20 @@ def zk4925_hole_in_what_a_former_learner_sends(patch: Patch) -> None:
 
 @mutant(20)
 def zk4394_outstanding_proposals_forgotten(patch: Patch) -> None:
-    """Proposals without a COMMIT are forgotten when NEWLEADER comes."""
+    """Proposals without a COMMIT are forgotten when NEWLEADER comes behind them, as ZooKeeper's leaders send it."""
 
     def new_leader(self: Learner, zxid: int) -> None:
         original(self, zxid)
         self._pending.clear()
 
-    original = Learner._new_leader
+    def welcome(self: LearnerLink) -> bytes:
+        both = ordered(self)
+        outstanding = self.leader.outstanding_packets() if self.voter else b""
+        return outstanding + both[: len(both) - len(outstanding)]
+
+    original, ordered = Learner._new_leader, LearnerLink.welcome
     patch(Learner, "_new_leader", new_leader)
+    patch(LearnerLink, "welcome", welcome)
 
 
 @mutant(60, script="synchronization_diff")

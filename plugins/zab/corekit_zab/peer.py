@@ -190,7 +190,14 @@ class LearnerLink:
         self.live = True
         self.live_ms = leader.engine.now
         self.state = ACKING
-        # What is not decided comes behind NEWLEADER: ZooKeeper's follower up to 3.9.2 breaks if it gets the commit of a
-        # proposal from before NEWLEADER after it (ZOOKEEPER-4394).
+        self.send(self.welcome())
+
+    def welcome(self) -> bytes:
+        """NEWLEADER, and what is not decided behind it.
+
+        ZooKeeper's leaders send that before it. Its followers up to 3.9.2 break if the commit of a proposal from before
+        NEWLEADER comes after it (ZOOKEEPER-4394).
+        """
+        leader = self.leader
         outstanding = leader.outstanding_packets() if self.voter else b""
-        self.send(packet(wire.NEWLEADER, leader.epoch << 32, leader.engine.ensemble.text()) + outstanding)
+        return packet(wire.NEWLEADER, leader.epoch << 32, leader.engine.ensemble.text()) + outstanding
