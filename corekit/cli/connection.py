@@ -340,6 +340,8 @@ def describe(error: CorekitError) -> str:
     from corekit import errors
     from corekit.client import OutcomeUnknown
 
+    if isinstance(error, errors.ConnectionLossError) and "refused" in str(error):
+        return f"{error}. Is the server running? Start one with `corekit serve`, or name others: -H HOST:PORT"
     if not isinstance(error, errors.KeeperError) or isinstance(error, OutcomeUnknown):
         return str(error)
     words = {

@@ -18,6 +18,13 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "the first entry that a follower gets; so among Java servers too",
     ),
     (r"Learner - (Exception when following|Unexpected exception, tries=|Failed connect)", "its leader was stopped"),
+    (r"Unexpected exception in LearnerHandler: \njava.io.EOFException|\\*+ GOODBYE ", "its follower was stopped"),
+    (r"Unexpected exception in LearnerHandler: \njava.net.SocketException: (Connection reset|Broken pipe)", "as well"),
+    (r"Unable to find proposals from txnlog for zxid: 0xf{16}", "a wiped corekit server says -1, and gets a snapshot"),
+    (r"LearnerHandler - Unhandled scenario for peer sid: 3", "it may not use its log, and sends a snapshot"),
+    (r"Cannot send TRUNC to peer sid: 3 peer zxid is from different epoch", "it sends a snapshot instead"),
+    (r"Ignoring exception reading or writing challenge", "the tests' network reset the connection"),
+    (r"Learner - Truncating log to get in sync", "told to by its leader"),
     (r"Learner - Unexpected exception, retries exceeded", "its leader was stopped before it led"),
     (r"Observer - Exception when observing", "its leader was stopped"),
     (r"QuorumPeer - PeerState set to LOOKING", "its leader was stopped, or it lost its quorum"),
@@ -29,9 +36,12 @@ _LINE = re.compile(r"^(\[.*?\] )?(WARN|ERROR) ")
 
 
 def complaints(log: str) -> list[str]:
-    """Lines at WARN or ERROR that are not explained."""
+    """Lines at WARN or ERROR that are not explained, each with the first line of its trace."""
     found = []
-    for line in log.splitlines():
-        if _LINE.match(line) and not any(re.search(pattern, line) for pattern, _ in KNOWN):
-            found.append(line)
+    lines = log.splitlines()
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        if _LINE.match(line):
+            entry = line if after.startswith(("[", "\tat ")) else f"{line}\n{after}"
+            if not any(re.search(pattern, entry, re.MULTILINE) for pattern, _ in KNOWN):
+                found.append(entry)
     return found
