@@ -13,6 +13,8 @@ hooks:
 Rules
 - `make_*` hooks are called once, before the event loop runs, on the plugin chosen for that kind and on no other.
 - `register_*` hooks are called once, before the event loop runs, on every plugin in use.
+- The hooks of one plugin are called in this order: register_auth_schemes, its make_* hook, register_observers,
+  register_services, register_admin_commands.
 - Both may read files and import, and should do nothing slower than that; sockets and databases are opened later, by the
   methods of what they return. What they raise stops the start with exit code 2: a `UserError` with its own text,
   anything else with the plugin's name and version.

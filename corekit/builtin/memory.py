@@ -27,6 +27,7 @@ from corekit.hooks import Context, hookimpl
 
 kind = "storage"
 api_version = API_VERSION
+suite = "corekit.testing.own.memory"
 
 
 @dataclass(slots=True)

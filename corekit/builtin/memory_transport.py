@@ -28,6 +28,7 @@ from corekit.hooks import Context, hookimpl
 
 kind = "transport"
 api_version = API_VERSION
+suite = "corekit.testing.own.memory_transport"
 
 BUFFER_BYTES = 64 * 1024
 

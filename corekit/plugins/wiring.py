@@ -239,17 +239,20 @@ def wire(
     )
     if settings.enforce_auth_enabled:
         _check_enforced(settings, schemes)
-    commands = wiring.registered("register_admin_commands", _instance(AdminCommand))
     infos = {choice.one.name: choice.one.info(used=True, why=choice.why) for choice in choices}
+    made = {kind: wiring.made(kind) for kind in ("storage", "consensus", "transport", "protocol")}
+    observers = wiring.registered("register_observers", _instance(Observer))
+    services = wiring.registered("register_services", _instance(Service))
+    commands = wiring.registered("register_admin_commands", _instance(AdminCommand))
     parts = Parts(
-        storage=wiring.made("storage")[0],
-        consensus=wiring.made("consensus")[0],
-        transport=wiring.made("transport")[0],
-        protocols=tuple(wiring.made("protocol")),
+        storage=made["storage"][0],
+        consensus=made["consensus"][0],
+        transport=made["transport"][0],
+        protocols=tuple(made["protocol"]),
         events=_Events(wiring.manager, wiring.plugins),
         auth_schemes=schemes,
-        observers=tuple(thing for _, thing in wiring.registered("register_observers", _instance(Observer))),
-        services=tuple(thing for _, thing in wiring.registered("register_services", _instance(Service))),
+        observers=tuple(thing for _, thing in observers),
+        services=tuple(thing for _, thing in services),
         admin_commands=_unique(commands, lambda command: command.names, "the admin command"),
         infos=tuple(infos.values()),
     )

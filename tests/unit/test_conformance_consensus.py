@@ -6,31 +6,23 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 import pytest
+from corekit_zab.conformance import TestAlone, TestAmongThree
 from corekit_zab.engine import Zab
-from corekit_zab.options import Options
 
 from corekit.api import Consensus, ConsensusHost, ConsensusStatus, EnsembleConsensus, Recovery
 from corekit.builtin.solo import SoloConsensus
 from corekit.testing.consensus import ConsensusSuite, EnsembleSuite
 from corekit.testing.sim.campaign import Setup
-from tests.sim.maker import ensemble, zab
+from tests.sim.maker import zab
+
+__all__ = ["TestAlone", "TestAmongThree"]
 
 
 class TestSolo(ConsensusSuite):
+    mode = "standalone"
+
     def make_consensus(self) -> Consensus:
         return SoloConsensus()
-
-
-class TestZabOnItsOwn(ConsensusSuite):
-    mode = "leader"
-
-    def make_consensus(self) -> Consensus:
-        return Zab(1, ensemble(1), Options(tick_ms=500, trust_empty=True))
-
-
-class TestZabAmongThree(EnsembleSuite):
-    def maker(self, setup: Setup) -> Callable[[int, Random, bool], EnsembleConsensus]:
-        return zab(setup)
 
 
 # ------------------------------------------------------------------------------------- what is broken

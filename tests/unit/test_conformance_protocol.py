@@ -9,12 +9,10 @@ import pytest
 
 from corekit.api import ClientSession, Peer
 from corekit.builtin.zookeeper import ZooKeeperProtocol, ZooKeeperSession
+from corekit.testing.own.zookeeper import TestZooKeeper
 from corekit.testing.protocol import ProtocolSuite
-from tests.support.zookeeper_suite import ZooKeeperSuite
 
-
-class TestZooKeeper(ZooKeeperSuite):
-    pass
+__all__ = ["TestZooKeeper"]
 
 
 # ------------------------------------------------------------------------------------- what is broken
@@ -198,7 +196,7 @@ class Partial(Broken):
     ids=lambda value: value.__name__ if isinstance(value, type) else value,
 )
 def test_what_is_broken_is_caught(broken: type[Broken], caught_by: str) -> None:
-    suite = ZooKeeperSuite()
+    suite = TestZooKeeper()
     suite.kind = broken
     arguments = [True] if caught_by == "test_garbage_hurts_nobody" else []
     with pytest.raises((AssertionError, ValueError)):
@@ -206,7 +204,7 @@ def test_what_is_broken_is_caught(broken: type[Broken], caught_by: str) -> None:
 
 
 def test_what_a_language_cannot_say_is_skipped_by_name() -> None:
-    class Plain(ZooKeeperSuite):
+    class Plain(TestZooKeeper):
         watch = ProtocolSuite.watch
         pipelines = False
 

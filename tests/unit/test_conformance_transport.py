@@ -13,26 +13,15 @@ import trio.testing
 from corekit.api import Peer, Transport
 from corekit.builtin.memory_transport import MemoryListener, MemoryStream, MemoryTransport
 from corekit.builtin.tcp import TcpTransport
+from corekit.testing.own.memory_transport import TestMemoryTransport
 from corekit.testing.transport import TransportSuite
+
+__all__ = ["TestMemoryTransport"]
 
 
 class TestTcp(TransportSuite):
     def make_transport(self) -> Transport:
         return TcpTransport()
-
-
-class MemorySuite(TransportSuite):
-    kind: type[MemoryTransport] = MemoryTransport
-
-    def make_transport(self) -> Transport:
-        return self.kind()
-
-    def address(self, tmp_path: Path) -> tuple[str, int]:
-        return "localhost", 0
-
-
-class TestMemory(MemorySuite):
-    pass
 
 
 def test_streams_in_memory_can_be_half_closed() -> None:
@@ -198,7 +187,7 @@ class Backward(MemoryTransport):
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 def test_what_is_broken_is_caught(broken: type[MemoryTransport], caught_by: str, tmp_path: Path) -> None:
-    suite = MemorySuite()
+    suite = TestMemoryTransport()
     suite.kind = broken
     suite.patience_s = 1.0
     test = getattr(suite, caught_by)
@@ -210,4 +199,4 @@ def test_what_is_broken_is_caught(broken: type[MemoryTransport], caught_by: str,
 def test_a_stream_without_bounds_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corekit.builtin.memory_transport.BUFFER_BYTES", 1 << 40)
     with pytest.raises(AssertionError, match="reads nothing"):
-        TestMemory().test_a_reader_that_is_slow_holds_the_sender_back(tmp_path)
+        TestMemoryTransport().test_a_reader_that_is_slow_holds_the_sender_back(tmp_path)

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from random import Random
 
 import pytest
 
-from corekit.api import DiskUsage, Recovery, Storage
+from corekit.api import DiskUsage, Recovery
 from corekit.builtin.memory import MemoryStorage
 from corekit.errors import StorageError
-from corekit.testing.storage import StorageSuite
+from corekit.testing.own.memory import TestMemory
 
-
-class TestMemory(StorageSuite):
-    @pytest.fixture(autouse=True)
-    def disks(self) -> None:
-        self._disks: dict[Path, MemoryStorage] = {}
-
-    def make_storage(self, path: Path) -> Storage:
-        return self._disks.setdefault(path, MemoryStorage())
-
-    def crash(self, storage: Storage, path: Path, rng: Random) -> tuple[Storage, Path]:
-        assert isinstance(storage, MemoryStorage)
-        storage.crash(rng)
-        return storage, path
-
-    def lose_end(self, storage: Storage, path: Path, zxid: int) -> None:
-        assert isinstance(storage, MemoryStorage)
-        storage.lose_above(zxid)
-
-    def break_disk(self, storage: Storage) -> None:
-        assert isinstance(storage, MemoryStorage)
-        storage.fail("no space left")
+__all__ = ["TestMemory"]
 
 
 def filled() -> MemoryStorage:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 kind = "consensus"
 api_version = API_VERSION
+suite = "corekit_zab.conformance"
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""How a ZooKeeper client speaks, for the conformance suite of client protocols."""
+"""ZooKeeper's client protocol: how a client speaks."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ _PLAIN, _DATA = 1, 2
 
 
 def framed(data: bytes) -> bytes:
+    """With its length before it."""
     return len(data).to_bytes(4, "big") + data
 
 
 def request(xid: int, op: int, body: bytes = b"") -> bytes:
+    """A request as sent."""
     return framed(xid.to_bytes(4, "big") + op.to_bytes(4, "big", signed=True) + body)
 
 
-class ZooKeeperSuite(ProtocolSuite):
-    """ZooKeeper's client protocol."""
+class TestZooKeeper(ProtocolSuite):
+    """What the server relies on."""
 
     garbage = (b"ruok", b"mntr", b"stat\n", b"srvrx", b"isro", b"stmk", b"\0\0\0\x2d" + bytes(45), b"\0\0\0\0")
     kind: type[ZooKeeperProtocol] = ZooKeeperProtocol

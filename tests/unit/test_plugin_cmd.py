@@ -1,0 +1,319 @@
+"""`corekit plugin new` and `corekit plugin test`: what they write works, and what they say is right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from corekit.cli.plugin_cmd import Kind, write
+from corekit.errors import UserError
+from corekit.hooks import KINDS
+from corekit.testing.process import ServerProcess
+from tests.support.rawzk import RawClient
+
+ROOT = Path(__file__).parents[2]
+ALL = get_args(Kind)
+
+
+def distribution(site: Path, name: str, kind: str) -> Path:
+    """What `plugin new` writes, as if installed: the package and its entry point, in a folder for the import path."""
+    write(site, name, kind)
+    module = f"corekit_{name.replace('-', '_')}"
+    info = site / f"{module}-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: corekit-{name}\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text(f"[corekit]\n{name} = {module}\n")
+    return site / module
+
+
+def run(*command: str, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("COREKIT_", "ZOO_"))}
+    environ |= {"PYTHONPATH": str(site)} if site is not None else {}
+    return subprocess.run(
+        [sys.executable, *command], env=environ, cwd=cwd, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def corekit(*arguments: str, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return run("-m", "corekit", *arguments, site=site, cwd=cwd)
+
+
+# ------------------------------------------------------------------------------------------------- new
+@pytest.mark.parametrize("kind", ALL)
+def test_what_is_written_passes_its_own_tests(kind: str, tmp_path: Path) -> None:
+    done = corekit("plugin", "new", "my-part", "--kind", kind, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    package = tmp_path / "corekit-my-part"
+    assert "Next: cd corekit-my-part && pip install -e '.[test]' && pytest && corekit " in done.stdout
+    tested = run("-m", "pytest", "-q", "-p", "no:cacheprovider", site=package, cwd=package)
+    assert tested.returncode == 0, tested.stdout
+    assert " passed" in tested.stdout
+
+
+def test_every_kind_can_be_begun() -> None:
+    assert set(ALL) == set(KINDS) - {"service"}, "a service has no contract: write one beside another plugin"
+
+
+def test_what_is_written_is_in_good_form(tmp_path: Path) -> None:
+    for kind in ALL:
+        write(tmp_path / kind, f"my-{kind}", kind)
+    settings = ("--config", str(ROOT / "pyproject.toml"))
+    for words in (("check",), ("format", "--check")):
+        done = run("-m", "ruff", *words, "--no-cache", *settings, str(tmp_path))
+        assert done.returncode == 0, done.stdout
+    packages = [str(tmp_path / kind / f"corekit_my_{kind}") for kind in ALL]
+    done = run("-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), *packages, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    left = [path for path in tmp_path.rglob("*.*") if path.is_file() and "{{" in path.read_text("utf-8", "replace")]
+    assert [path for path in left if "cache" not in path.parts] == []
+
+
+def test_the_files_of_a_package() -> None:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as directory:
+        assert write(Path(directory), "two-words", "storage") == [
+            ".gitignore",
+            "README.md",
+            "corekit_two_words/__init__.py",
+            "corekit_two_words/conformance.py",
+            "corekit_two_words/py.typed",
+            "corekit_two_words/storage.py",
+            "pyproject.toml",
+            "tests/test_conformance.py",
+        ]
+        text = (Path(directory) / "pyproject.toml").read_text()
+        assert 'name = "corekit-two-words"' in text
+        assert 'two-words = "corekit_two_words"' in text
+        assert "class TwoWordsStorage:" in (Path(directory) / "corekit_two_words/storage.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["", "Big", "1st", "a_b", "a--b", "-a", "a.b", "a/b", "ünlaut"])
+def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None:
+    done = corekit("plugin", "new", "--kind", "storage", "--", name, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"corekit: {name} is no name for a plugin; accepted are lower case letters, digits, and dashes between"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    done = corekit("plugin", "new", "a", "--kind", "auth", "--dir", "full", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "full is not empty; name another directory with --dir" in done.stderr
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
+    (tmp_path / "empty").mkdir()
+    assert corekit("plugin", "new", "a", "--kind", "auth", "--dir", "empty", cwd=tmp_path).returncode == 0
+    with pytest.raises(UserError, match="cannot write"):
+        write(tmp_path / "full" / "mine", "a", "auth")
+
+
+def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    done = corekit("plugin", "new", "a", "--kind", "engine", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'storage'" in done.stderr
+
+
+# -------------------------------------------------------------------------------- all of them, at work
+def test_six_of_them_run_one_server(tmp_path: Path) -> None:
+    """Storage, consensus, transport, protocol, auth and observer, each as it was written."""
+    site = tmp_path / "site"
+    kinds = ["storage", "consensus", "transport", "protocol", "auth", "observer"]
+    for kind in kinds:
+        distribution(site, f"my-{kind}", kind)
+    names = ",".join(["zookeeper", *(f"my-{kind}" for kind in kinds)])
+    settings = ["-s", "plugin.my-protocol.port=0", "-s", "plugin.my-auth.users=alice:secret"]
+    settings += ["-s", "plugin.my-protocol.address=127.0.0.1", "-s", "clientPortAddress=127.0.0.1"]
+
+    def serve() -> ServerProcess:
+        return ServerProcess("-p", names, "-d", str(tmp_path / "data"), *settings, environ={"PYTHONPATH": str(site)})
+
+    with serve() as server:
+        server.wait_for("plugins: my-auth, my-consensus, my-observer, my-protocol, my-storage, my-transport, zookeeper")
+        ports = sorted(
+            int(text.strip().rpartition(":")[2])
+            for text in server.wait_for("listens on").split("listens on ")[1].split(", data in")[0].split(",")
+        )
+        zookeeper = next(port for port in ports if speaks_zookeeper(port))
+        (lines,) = set(ports) - {zookeeper}
+        with RawClient("127.0.0.1", zookeeper) as client:
+            client.handshake()
+            assert client.auth("my-auth", b"alice:secret").err == 0
+            assert client.create("/a", b"from zookeeper").err == 0
+        assert talk(lines, b"get /a\n") == b"ok 14\nfrom zookeeper"
+        assert talk(lines, b"set /a 4\nline") == b"ok 0\n"
+        assert server.stop() == 0
+    with serve() as server:
+        server.wait_for("listens on")
+        ports = [
+            int(text.strip().rpartition(":")[2])
+            for text in server.wait_for("listens on").split("listens on ")[1].split(", data in")[0].split(",")
+        ]
+        (lines,) = (port for port in ports if not speaks_zookeeper(port))
+        assert talk(lines, b"get /a\n") == b"ok 4\nline"
+
+
+def talk(port: int, request: bytes) -> bytes:
+    import socket
+
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        plain.sendall(request)
+        answer = plain.recv(1000)
+        plain.sendall(b"quit\n")
+        while plain.recv(1000):
+            pass
+        return answer
+
+
+def speaks_zookeeper(port: int) -> bool:
+    import socket
+
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        plain.sendall(b"srvr\n")
+        try:
+            return b"Zxid" in plain.recv(1000)
+        except ConnectionResetError:
+            return False
+
+
+# ------------------------------------------------------------------------------------------------ test
+def test_an_installed_plugin_is_tested_by_name(tmp_path: Path) -> None:
+    distribution(tmp_path, "my-auth", "auth")
+    done = corekit("plugin", "test", "my-auth", site=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "plugin my-auth (corekit-my-auth 0.1.0), kind auth: MyAuth"
+    assert "  ok    proved identity is covered by itself" in lines
+    assert lines[-1] == "11 passed, 0 failed, 0 left out: the plugin keeps its contract"
+
+
+def test_a_broken_one_is_told_in_sentences(tmp_path: Path) -> None:
+    package = distribution(tmp_path, "my-auth", "auth")
+    text = (package / "scheme.py").read_text()
+    (package / "scheme.py").write_text(text.replace("return bool(acl_id) and", "return"))
+    done = corekit("plugin", "test", "my-auth", site=tmp_path)
+    assert done.returncode == 1
+    assert "  FAIL  validity of acl ids" in done.stdout
+    assert "AssertionError: '' should not be valid" in done.stdout
+    assert "10 passed, 1 failed, 0 left out: the plugin breaks its contract" in done.stdout
+    assert "More with --verbose." in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    verbose = corekit("plugin", "test", "my-auth", "--verbose", site=tmp_path)
+    assert ">           assert scheme.valid(acl_id) is False" in verbose.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("solo", "plugin solo (corekit {version}), kind consensus: Conformance"),
+        ("zab", "plugin zab (corekit {version}), kind consensus: Alone, AmongThree"),
+        ("digest", "plugin digest (corekit {version}), kind auth: digest, ip, world"),
+        ("memory-transport", "plugin memory-transport (corekit {version}), kind transport: MemoryTransport"),
+        ("zookeeper", "plugin zookeeper (corekit {version}), kind protocol: ZooKeeper"),
+        ("recipes", "plugin recipes (corekit {version}), kind recipe: Conformance"),
+    ],
+)
+def test_our_own_pass(name: str, shown: str) -> None:
+    from corekit import __version__
+
+    done = corekit("plugin", "test", name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[0] == shown.replace("{version}", __version__)
+    assert done.stdout.splitlines()[-1].endswith(": the plugin keeps its contract")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rocks", "memory", "tcp"])
+def test_our_own_pass_that_take_longer(name: str) -> None:
+    done = corekit("plugin", "test", name)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_cannot_be_tested_says_why(tmp_path: Path) -> None:
+    package = distribution(tmp_path, "my-protocol", "protocol")
+    assert (
+        "there is no plugin my-protocl. Did you mean my-protocol?"
+        in corekit("plugin", "test", "my-protocl", site=tmp_path).stderr
+    )
+    text = (package / "__init__.py").read_text()
+    (package / "__init__.py").write_text(text.replace('suite = "', 'suite = "no.'))
+    done = corekit("plugin", "test", "my-protocol", site=tmp_path)
+    assert done.returncode == 2
+    assert "its tests no.corekit_my_protocol.conformance cannot be imported: No module named 'no'" in done.stderr
+    (package / "__init__.py").write_text(text.replace("suite = ", "other = "))
+    done = corekit("plugin", "test", "my-protocol", site=tmp_path)
+    assert done.returncode == 2
+    assert 'name it in the plugin: suite = "package.module"' in done.stderr
+    (package / "__init__.py").write_text(text.replace(".conformance", ".protocol"))
+    assert "corekit_my_protocol.protocol has no tests" in corekit("plugin", "test", "my-protocol", site=tmp_path).stderr
+
+
+def test_without_pytest_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "pytest.py").write_text("raise ModuleNotFoundError(\"No module named 'pytest'\", name='pytest')")
+    done = corekit("plugin", "test", "solo", site=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "corekit: corekit plugin test needs pytest: pip install 'corekit[test]'\n"
+
+
+# --------------------------------------------------------------------------------- wheels, a fresh venv
+@pytest.mark.slow
+def test_wheels_in_a_fresh_environment(tmp_path: Path) -> None:
+    """corekit and a plugin as wheels, installed where nothing else is; third-party packages are borrowed."""
+    wheels = tmp_path / "wheels"
+    write(tmp_path / "plugin", "fresh", "storage")
+    source = tmp_path / "corekit"
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "corekit", "plugins", "pyproject.toml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    for name in filter(None, [*files, "README.md"]):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    for place in (source, tmp_path / "plugin"):
+        built = run(
+            *("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(place)),
+            cwd=tmp_path,
+        )
+        assert built.returncode == 0, built.stderr
+    assert run("-m", "venv", str(tmp_path / "venv")).returncode == 0
+    python = tmp_path / "venv" / "bin" / "python"
+    borrowed = Path(
+        subprocess.run(
+            [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    )
+    (borrowed / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--force-reinstall"]
+    done = subprocess.run([*install, *map(str, wheels.glob("*.whl"))], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in (
+        [str(tmp_path / "venv/bin/corekit"), "plugin", "test", "fresh"],
+        [str(tmp_path / "venv/bin/corekit"), "plugin", "new", "more", "--kind", "auth"],
+        [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "plugin" / "tests")],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    shown = subprocess.run(
+        [str(tmp_path / "venv/bin/corekit"), "plugins", "-p", "fresh"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "yes\tfresh\tstorage\tcorekit-fresh 0.1.0\tnamed\tmake_storage" in shown
