@@ -10,6 +10,7 @@ import anyio
 
 from corekit.client.acl import OPEN
 from corekit.client.client import Client
+from corekit.client.dial import Dial, dial
 from corekit.client.hosts import parse_hosts
 from corekit.client.paths import path_bytes
 from corekit.client.runner import Options, Runner
@@ -35,6 +36,7 @@ async def connect(
     default_acl: Sequence[tuple[int, str, str]] = OPEN,
     request_bytes_max: int = JUTE_MAX_BUFFER,
     reply_bytes_max: int = 64 * 1024 * 1024,
+    dial: Dial = dial,
 ) -> AsyncIterator[Client]:
     """A session for the length of a block; runs on trio and on asyncio.
 
@@ -60,6 +62,7 @@ async def connect(
         request_bytes_max: requests above this are refused here with a clear error, because servers answer them by
             hanging up. Their limit is `jute.maxbuffer`, 1 MiB by default.
         reply_bytes_max: replies above this end the request with `ProtocolError`.
+        dial: opens the stream to a server, if not over TCP: a tunnel, a Unix socket, a server in the same process.
 
     Raises:
         ConnectionLossError: no server granted a session in time; the text says what the last one did.
@@ -80,6 +83,7 @@ async def connect(
         reply_bytes_max=reply_bytes_max,
         tls=tls,
         default_acl=tuple(default_acl),
+        dial=dial,
     )
     credentials = [(scheme, data.encode() if isinstance(data, str) else data) for scheme, data in auth]
     runner = Runner(options, credentials)

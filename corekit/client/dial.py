@@ -9,12 +9,15 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 from anyio.abc import ByteStream
 
 from corekit.client.hosts import Host
+
+# Opens a stream to a host within so many seconds; raises OSError or TimeoutError.
+Dial = Callable[[Host, float, ssl.SSLContext | None], Awaitable[ByteStream]]
 
 DialError = (OSError, ssl.SSLError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
@@ -48,7 +51,12 @@ async def _first(host: Host, addresses: Sequence[str], seconds: float, tls: ssl.
     raise failure or OSError(f"{host.name} has no address")
 
 
-async def serves_writes(host: Host, seconds: float, tls: ssl.SSLContext | None = None) -> bool:
+async def serves_writes(
+    host: Host,
+    seconds: float,
+    tls: ssl.SSLContext | None = None,
+    dial: Dial = dial,
+) -> bool:
     """Whether the server answers `isro` with `rw`: it belongs to a quorum."""
     try:
         with anyio.fail_after(seconds):

@@ -21,7 +21,7 @@ import anyio
 from anyio.abc import ByteStream, TaskGroup
 
 from corekit.client import op
-from corekit.client.dial import DialError, dial, serves_writes, why
+from corekit.client.dial import Dial, DialError, serves_writes, why
 from corekit.client.errors import ClientClosedError, OutcomeUnknown
 from corekit.client.hosts import Host
 from corekit.client.lease import LeaseBook
@@ -56,6 +56,7 @@ class Options:
     reply_bytes_max: int
     tls: ssl.SSLContext | None
     default_acl: tuple[tuple[int, str, str], ...]
+    dial: Dial
 
 
 class Runner:
@@ -168,7 +169,7 @@ class Runner:
             self._redial = None
             self._next += 1
             try:
-                stream = await dial(host, self._dial_seconds(), self.options.tls)
+                stream = await self.options.dial(host, self._dial_seconds(), self.options.tls)
             except (*DialError, TimeoutError) as error:
                 self._undialled.add(host)
                 self.failures[str(host)] = why(error)
@@ -326,7 +327,7 @@ class Runner:
             await anyio.sleep(pause)
             pause = min(SEEK_LAST, pause * 2)
             host = random.choice(self._ring)
-            if await serves_writes(host, self._dial_seconds(), self.options.tls):
+            if await serves_writes(host, self._dial_seconds(), self.options.tls, self.options.dial):
                 pause = SEEK_FIRST
                 self._redial = host
                 self._go("moving to a server with a quorum")

@@ -81,7 +81,7 @@ class DiskWorker:
 
     def _kick(self) -> None:
         self._syncing = len(self._marks)
-        self._jobs.put((self._timed_sync, self._synced))
+        self.submit(self._timed_sync, self._synced)
 
     def _timed_sync(self) -> None:
         began = self._clock()

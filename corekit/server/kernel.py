@@ -38,6 +38,7 @@ class Kernel(EnsembleSide):
         server_id: `myid`, or 1 for a server on its own.
         notify: wakes the event loop from the disk thread.
         retain_entries: log entries kept behind the state; 0 keeps all.
+        disk_worker: what runs the storage's blocking calls.
 
     Attributes:
         replica: the heart.
@@ -63,13 +64,14 @@ class Kernel(EnsembleSide):
         notify: Callable[[], None],
         retain_entries: int,
         slow_sync_ms: int = 1000,
+        disk_worker: type[DiskWorker] = DiskWorker,
     ) -> None:
         self.storage = storage
         self.consensus = consensus
         self.replica = Replica(
             options, schemes, first_session_id(server_id, time.time_ns() // 1_000_000), observers, server_id
         )
-        self.disk = DiskWorker(storage, notify, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
+        self.disk = disk_worker(storage, notify, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
         self.rules = rules.ConsensusRules(consensus, alone=not isinstance(consensus, EnsembleConsensus))
         self.view: Any = None
         self.ensemble_text: str | None = None

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
@@ -25,6 +25,7 @@ from corekit.server import rules
 from corekit.server.admission import Admission
 from corekit.server.blame import culprit
 from corekit.server.client_port import FastPort, plain_socket
+from corekit.server.disk import DiskWorker
 from corekit.server.kernel import Kernel
 from corekit.server.memory import few_arenas, give_back
 from corekit.server.metrics import Registry
@@ -36,6 +37,7 @@ from corekit.server.view import View
 if TYPE_CHECKING:
     from corekit.hooks import Parts, PluginInfo
 
+T = TypeVar("T")
 log = logging.getLogger("corekit.server")
 
 _TICK_S = 0.05
@@ -79,6 +81,9 @@ class Server:
         say: prints the lines that tell a person where the server is.
     """
 
+    disk_worker = DiskWorker
+    port_class = FastPort
+
     def __init__(self, loaded: Loaded, parts: Parts, say: Callable[[str], None]) -> None:
         self.settings = loaded.settings
         self.parts = parts
@@ -96,12 +101,13 @@ class Server:
             notify=self._notify,
             retain_entries=retain,
             slow_sync_ms=s.fsync_warning_threshold_ms,
+            disk_worker=self.disk_worker,
         )
         self.registry = Registry()
         self.view = View(self.kernel, s, self.registry)
         self.kernel.view = self.view
         self.admission = Admission(s.max_client_cnxns, s.max_cnxns, s.sessionless_timeout_ms)
-        self.port = FastPort(self._begin_turn, self._end_turn, self.admission)
+        self.port = self.port_class(self._begin_turn, self._end_turn, self.admission)
         self.links: PeerLinks | None = None
         self.operations = Operations(
             loaded, parts, self.kernel, self.view, self.registry, self.admission, self.port, self.turn
@@ -145,12 +151,9 @@ class Server:
             StorageError: a write or sync failed.
         """
         began = time.perf_counter()
-        few_arenas()
-        recovery = await trio.to_thread.run_sync(self.kernel.recover)
+        recovery = await self._blocking(self.kernel.recover)
         self.operations.metrics.started.observe(int((time.perf_counter() - began) * 1e6))
-        gc.collect()
-        gc.freeze()  # the tree is not garbage: keep the collector away from it
-        gc.set_threshold(50_000, 20, 1000)
+        self._own_process()
         async with trio.open_nursery() as nursery:
             where = await self._listen(nursery)
             self.port.watch(self._wake_fd, self._disk_ready)
@@ -191,8 +194,24 @@ class Server:
             listener.plain.close()
         self.port.close()
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self.kernel.finish)
+            await self._blocking(self.kernel.finish)
         os.close(self._wake_fd)
+
+    # What the simulator does otherwise
+    async def _blocking(self, work: Callable[[], T]) -> T:
+        """Run something that blocks."""
+        return await trio.to_thread.run_sync(work)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Let time pass between two looks at the clock."""
+        await trio.sleep(seconds)
+
+    def _own_process(self) -> None:
+        """The process is the server's own: tune it."""
+        few_arenas()
+        gc.collect()
+        gc.freeze()  # the tree is not garbage: keep the collector away from it
+        gc.set_threshold(50_000, 20, 1000)
 
     def stop(self, why: str) -> None:
         """Ask the server to stop in good order."""
@@ -268,14 +287,14 @@ class Server:
     # ------------------------------------------------------------------------------------------- timers
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
-            await trio.sleep(seconds)
+            await self._sleep(seconds)
             work()
 
     async def _tick(self) -> None:
         consensus, replica = self.kernel.consensus, self.kernel.replica
         next_expiry = 0
         while True:
-            await trio.sleep(_TICK_S if self.links is None else _CALM_TICK_S if replica.serving else _LOOKING_TICK_S)
+            await self._sleep(_TICK_S if self.links is None else _CALM_TICK_S if replica.serving else _LOOKING_TICK_S)
             self._begin_turn()
             consensus.tick(replica.now_ms)
             if replica.now_ms >= next_expiry:
@@ -326,7 +345,7 @@ class Server:
         interval = s.container_check_interval_ms / 1000
         most = max(1, int(s.container_max_per_minute * interval / 60))
         while True:
-            await trio.sleep(interval)
+            await self._sleep(interval)
             if self.kernel.replica.serving:
                 self.turn(lambda: self.kernel.replica.collect(most))
 

@@ -54,7 +54,8 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
         nonlocal wake
         while True:
             data = b"".join(session.take())
-            unpaused.set()  # if requests waited for this
+            if not session.paused():
+                unpaused.set()  # if requests waited for this
             if data:
                 await stream.send_all(data)
             elif session.closing is not None:
