@@ -13,7 +13,7 @@ Kinds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -57,7 +57,7 @@ class Swarm:
             while self.kinds:
                 await trio.sleep(self.random.expovariate(1 / self.every))
                 kind = self.random.choice(self.kinds)
-                one: Callable[[], object] = getattr(self, f"_{kind}")
+                one: Callable[[], Awaitable[None]] = getattr(self, f"_{kind}")
                 nursery.start_soon(one)
 
     def heal(self) -> None:

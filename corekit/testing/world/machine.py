@@ -84,7 +84,7 @@ class _Simulated(Server):
         self._disk_event = trio.Event()
         assert isinstance(self.kernel.disk, _Disk)
         self._disk = self.kernel.disk
-        self._disk.kick = self._disk_kicked  # type: ignore[method-assign]
+        self._disk.kick = self._disk_kicked
 
     def _disk_kicked(self) -> None:
         self._disk_event.set()
