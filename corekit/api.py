@@ -14,7 +14,7 @@ Not here: how plugins are found (`plugins.py`) and the hooks that make these obj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -412,13 +412,15 @@ class GatewayConnection(Protocol):
     Attributes:
         out: encoded reply and event frames, in order. Whoever sends them puts an empty list in its place.
         queued: `woken` was called; whoever takes `out` sets it to False.
-        ready: the session is established, requests are accepted.
+        owed: bytes of large replies in `out`; whoever takes `out` sets it to 0. Above a bound requests wait.
+        ready: requests are accepted: the session is established, or `Gateway.admit` was called.
         closing: why the connection is to be closed after `out` was sent, or None.
         session_id: 0 until the session is established.
     """
 
     out: list[bytes]
     queued: bool
+    owed: int
     ready: bool
     closing: str | None
     session_id: int
@@ -443,6 +445,12 @@ class Gateway(Protocol):
 
         Raises:
             ProtocolError: it is no ConnectRequest.
+        """
+
+    def admit(self, connection: Any) -> None:
+        """Let a connection read and watch without a session, which costs a transaction; `attach` may follow.
+
+        Until then writes (and `sync` in an ensemble) get SESSION_EXPIRED. Without a quorum `closing` is set instead.
         """
 
     def feed(self, connection: Any, data: bytes) -> int:
@@ -539,6 +547,29 @@ class Transport(Protocol):
 
 
 # ------------------------------------------------------------------------------------------- observers
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write of a client of this server, and what became of it.
+
+    Attributes:
+        session_id, peer, identities: the client, and what it had proved when it asked.
+        op, body: the request as it came, without its header. It may be malformed when `code` is not 0.
+        code: 0, or the error it was refused with; of a multi, that of the operation that failed.
+        zxid, entry: the transaction that it became, which refusals do as well; 0 and b"" if it became none.
+        before: the data version that each changed znode had before; a znode that did not exist is not in it.
+    """
+
+    session_id: int
+    peer: Peer
+    identities: Sequence[Identity]
+    op: int
+    body: bytes
+    code: int
+    zxid: int = 0
+    entry: bytes = b""
+    before: Mapping[bytes, int] = field(default_factory=dict)
+
+
 class Observer:
     """Base class of observers: override what you want to see. Called on the event loop; must be quick.
 
@@ -556,6 +587,9 @@ class Observer:
 
     def request_failed(self, session_id: int, op: int, code: int) -> None:
         """A write was refused with an error code."""
+
+    def write_answered(self, write: Write) -> None:
+        """A write of a client of this server was decided. If its leader or client was lost, only `committed` tells."""
 
     def connection_opened(self, peer: Peer) -> None:
         """A client connected."""

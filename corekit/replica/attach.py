@@ -32,14 +32,7 @@ def attach(replica: Replica, connection: Connection, body: bytes) -> None:
         raise ProtocolError("ConnectRequest is cut short")
     given = body[_REQUEST.size : _REQUEST.size + size]
     flag = body[_REQUEST.size + size : _REQUEST.size + size + 1]
-    if not replica.serving:
-        connection.close("not serving")
-        return
-    if replica.mode == "leader" and not replica.options.leader_serves:
-        connection.close("the leader of this ensemble does not serve clients (leaderServes=no)")
-        return
-    if replica.mode == "read-only" and flag != b"\1":
-        connection.close("this server is read-only and the client did not ask for that")
+    if not _serves(replica, connection, read_only=flag == b"\1"):
         return
     if seen > replica.tree.zxid:
         # The client has seen more than this server: it must try another one.
@@ -54,6 +47,26 @@ def attach(replica: Replica, connection: Connection, body: bytes) -> None:
         _open(replica, connection, timeout, tail)
     else:
         _reopen(replica, connection, session_id, given, timeout, tail)
+
+
+def admit(replica: Replica, connection: Connection) -> None:
+    """Let a connection read without a session. See `corekit.api.Gateway.admit`."""
+    if _serves(replica, connection, read_only=False):
+        connection.ready = True
+
+
+def _serves(replica: Replica, connection: Connection, *, read_only: bool) -> bool:
+    """Whether this server serves such a client; else the connection is closed."""
+    why = None
+    if not replica.serving:
+        why = "not serving"
+    elif replica.mode == "leader" and not replica.options.leader_serves:
+        why = "the leader of this ensemble does not serve clients (leaderServes=no)"
+    elif replica.mode == "read-only" and not read_only:
+        why = "this server is read-only and the client did not ask for that"
+    if why is not None:
+        connection.close(why)
+    return why is None
 
 
 def _open(replica: Replica, connection: Connection, timeout: int, tail: bytes) -> None:

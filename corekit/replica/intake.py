@@ -205,6 +205,8 @@ class Intake(ABC):
         elif op == ops.SYNC and self.remote.consensus is not None:
             if self.read_only:
                 self._refuse(connection, xid, errors.NOT_READ_ONLY)
+            elif connection.session is None:
+                self._refuse(connection, xid, errors.SESSION_EXPIRED)
             else:
                 self.remote.forward(connection, xid, op, body)
         elif op in self.reads.operations:
@@ -251,8 +253,8 @@ class Intake(ABC):
         connection.held.append((connection.submitted, xid, ops.ERROR, _pack_int(code)))
         self.release(connection)
 
-    def _refuse_write(self, connection: Connection, xid: int, op: int, code: int) -> None:
-        self.observing.answered(connection.session_id, op, code, b"")
+    def _refuse_write(self, connection: Connection, xid: int, op: int, body: bytes, code: int) -> None:
+        self.observing.refused(connection, op, body, code)
         self._refuse(connection, xid, code)
 
     def _authenticate(self, connection: Connection, xid: int, body: bytes) -> None:
@@ -273,13 +275,16 @@ class Intake(ABC):
             connection.close("authentication failed")
 
     def _write(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        session = connection.session
+        if session is None:  # admitted to read
+            self._refuse_write(connection, xid, op, body, errors.SESSION_EXPIRED)
+            return
         if op == ops.CLOSE_SESSION:
             connection.ready = False
         elif self.refuse_writes is not None or self.read_only:
-            self._refuse_write(connection, xid, op, errors.NOT_READ_ONLY)
+            self._refuse_write(connection, xid, op, body, errors.NOT_READ_ONLY)
             return
-        session = connection.session
-        if session is not None and session.local and not self._as_local(connection, session, xid, op, body):
+        if session.local and not self._as_local(connection, session, xid, op, body):
             return
         if not self.leading:
             self.remote.forward(connection, xid, op, body)
@@ -289,10 +294,10 @@ class Intake(ABC):
         try:
             entry, changes, reply, code, session_op = self.preparer.prepare(request, zxid, self.wall_ms)
         except Malformed:
-            self._refuse_write(connection, xid, op, errors.MARSHALLING_ERROR)
+            self._refuse_write(connection, xid, op, body, errors.MARSHALLING_ERROR)
             return
-        if self.observing.request_failed:
-            self.observing.answered(connection.session_id, op, code, reply)
+        if self.observing.request_failed or self.observing.write_answered:
+            self.observing.prepared(zxid, connection, op, body, code, reply)
         frame = _reply_head(16 + len(reply), xid, zxid, code) + reply
         connection.submitted += 1
         self.propose(zxid, connection, frame, changes, session_op, connection.session_id, 0, entry)
@@ -307,7 +312,7 @@ class Intake(ABC):
             return False
         if makes_ephemeral(op, body):
             if not self.local.upgrading:
-                self._refuse_write(connection, xid, op, errors.EPHEMERAL_ON_LOCAL_SESSION)
+                self._refuse_write(connection, xid, op, body, errors.EPHEMERAL_ON_LOCAL_SESSION)
                 return False
             session.local = False
             self.upgrade(session)

@@ -9,7 +9,7 @@ their order because all three come in the order in which they were asked. Source
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from corekit.codec.txns import HEADER, Txn, pack_string
 from corekit.model.sessions import Session
 from corekit.model.tree import Change
 from corekit.replica.connection import Connection
+from corekit.replica.observing import refusal
 from corekit.replica.prepare import Malformed, Request
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Remote:
         self._replica = replica
         self.server_id = server_id
         self.consensus: EnsembleConsensus | None = None
-        # Per connection: (xid, op, body) of what was handed to the leader and not answered.
-        self._asked: dict[Connection, deque[tuple[int, int, bytes]]] = {}
+        # Per connection: (xid, op, body, identities) of what was handed to the leader and not answered.
+        self._asked: dict[Connection, deque[tuple[int, int, bytes, Sequence[Identity]]]] = {}
         self._opening: dict[int, tuple[Connection, bytes]] = {}
         self._reopening: dict[int, tuple[Connection, int, tuple[bytes, bytes]]] = {}
         self._touched_ms = 0
@@ -65,7 +66,7 @@ class Remote:
         """Hand a client's write (or sync) to the leader."""
         assert self.consensus is not None
         connection.submitted += 1
-        self._asked.setdefault(connection, deque()).append((xid, op, body))
+        self._asked.setdefault(connection, deque()).append((xid, op, body, connection.identities))
         if op == ops.SYNC:
             self.consensus.sync(connection.session_id, xid, body)
         else:
@@ -107,8 +108,12 @@ class Remote:
         return found
 
     # --------------------------------------------------------------------------------- learner: answers
-    def applied(self, txn: Txn, changes: Sequence[Change]) -> None:
-        """A committed entry was applied: answer it if it is one of ours."""
+    def applied(self, txn: Txn, changes: Sequence[Change], entry: bytes, before: Mapping[bytes, int]) -> None:
+        """A committed entry was applied: answer it if it is one of ours.
+
+        Args:
+            before: see `corekit.api.Write`; empty unless an observer asks.
+        """
         if txn.type == ops.CREATE_SESSION:
             opening = self._opening.pop(txn.session, None)
             if opening is not None:
@@ -123,14 +128,18 @@ class Remote:
             return
         asked = self._asked.get(owner)
         if asked and asked[0][0] == txn.cxid and (asked[0][1] == txn.type or txn.type == ops.ERROR):
-            xid, op, _ = asked.popleft()
+            xid, op, request, identities = asked.popleft()
             if txn.error == errors.SESSION_MOVED:
                 owner.close("its session moved to another server")
                 return
             body = _reply_body(txn, op, changes)
             code = txn.error if txn.type == ops.ERROR else 0
-            if self._replica.observing.request_failed:
-                self._replica.observing.answered(txn.session, op, code, body)
+            refused = refusal(op, code, body)
+            observing = self._replica.observing
+            if refused:
+                observing.tell(observing.request_failed, txn.session, op, refused)
+            if observing.write_answered:
+                observing.answered(owner, identities, (op, request, refused), txn.zxid, entry, before)
             self._answer(owner, _reply_head(16 + len(body), xid, txn.zxid, code) + body)
 
     def synced(self, session_id: int, cxid: int) -> None:
@@ -138,7 +147,7 @@ class Remote:
         owner = self._owner(session_id)
         asked = self._asked.get(owner) if owner is not None else None
         if owner is not None and asked and asked[0][:2] == (cxid, ops.SYNC):
-            xid, _, body = asked.popleft()
+            xid, _, body, _ = asked.popleft()
             code, reply = self._replica.reads.answer(owner, ops.SYNC, body)
             self._answer(owner, _reply_head(16 + len(reply), xid, self._replica.tree.zxid, code) + reply)
 

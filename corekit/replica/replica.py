@@ -38,7 +38,7 @@ from corekit.replica.events import Applier
 from corekit.replica.image import StateImage
 from corekit.replica.intake import Intake
 from corekit.replica.local import LocalSessions
-from corekit.replica.observing import Observing
+from corekit.replica.observing import Observing, versions
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.prepare import Preparer, Request
 from corekit.replica.reads import Reads
@@ -177,6 +177,7 @@ class Replica(Intake):
         self._tail.extend((pending[0], pending[7]) for pending, _ in zip(self._pending, range(proposed), strict=False))
         self._pending.clear()
         self._batch.clear()
+        self.observing.forget()
         self.tree.drop_pending()
         for connection in list(self.connections):
             connection.close(why)
@@ -285,6 +286,7 @@ class Replica(Intake):
         """Apply a decided entry that was not prepared here (from the log, or from a leader)."""
         txn = decode(entry)
         changes = changes_of(self.tree, txn)
+        before = versions(self.tree.nodes, changes) if self.observing.write_answered else {}
         for change in changes:
             self.applier.apply(change, txn.zxid)
         self.tree.drop_pending()
@@ -297,7 +299,7 @@ class Replica(Intake):
         if txn.type == ops.CREATE_SESSION:
             self._session_changed(txn.type, txn.session, txn.timeout_ms, None)
         if self.serving:
-            self.remote.applied(txn, changes)
+            self.remote.applied(txn, changes, entry, before)
         if txn.type == ops.CLOSE_SESSION:
             self._session_changed(txn.type, txn.session, 0, None, by_client=txn.cxid != 0)
         if self.observing.committed:
@@ -313,6 +315,7 @@ class Replica(Intake):
         while pending and pending[0][0] <= upto_zxid:
             zxid, connection, frame, changes, session_op, session, timeout, entry, began = pending.popleft()
             count += 1
+            before = versions(nodes, changes) if observing.write_answered else {}
             for change in changes:
                 path = change[1]
                 if change[0] == SET and path not in data.by_path and not data.recursive and not limited:
@@ -333,6 +336,8 @@ class Replica(Intake):
             if observing.committed:
                 observing.tell(observing.committed, zxid, entry)
             if connection is not None:
+                if observing.write_answered:
+                    observing.decided(zxid, connection, entry, before)
                 connection.out.append(frame)
                 connection.done += 1
                 if connection.held:

@@ -16,7 +16,7 @@ from corekit.api import AuthScheme, Consensus, EnsembleConsensus, Observer, Peer
 from corekit.codec import ops
 from corekit.errors import DamagedError
 from corekit.model.sessions import first_session_id
-from corekit.replica.attach import attach
+from corekit.replica.attach import admit, attach
 from corekit.replica.connection import Connection
 from corekit.replica.instruments import Summary
 from corekit.replica.options import ReplicaOptions
@@ -262,6 +262,10 @@ class Kernel(EnsembleSide):
         connection.received += 1
         connection.last_op = ops.CREATE_SESSION
         attach(self.replica, connection, request)
+
+    def admit(self, connection: Connection) -> None:
+        """Let it read without a session."""
+        admit(self.replica, connection)
 
     def feed(self, connection: Connection, data: bytes) -> int:
         """Handle requests."""

@@ -37,6 +37,7 @@ import pytest
 from corekit.api import ClientProtocol, ClientSession
 from corekit.contracts import breaches
 from corekit.hooks import Context
+from corekit.limits import CLIENT_OUT_PAUSE_BYTES
 from corekit.testing.memory_server import Line, MemoryServer
 
 _LIMIT = 20_000  # jute.maxbuffer in these tests
@@ -361,6 +362,14 @@ class ProtocolSuite:
         assert one.call(request[-1:]).ok
         one.send(b"")
         assert one.answers() == []
+
+    def test_large_answers_go_on_for_ever(self) -> None:
+        """Whoever takes what the kernel has for a client sets `GatewayConnection.owed` to 0."""
+        _, one, _ = self.pair()
+        data = b"x" * (_LIMIT - 2000)
+        assert one.call(self.create("/a", data)).ok
+        for _ in range(2 * CLIENT_OUT_PAUSE_BYTES // len(data)):
+            assert one.call(self.get("/a")).data == data
 
     # ------------------------------------------------------------------------------- garbage, too much
     def _noise(self) -> Iterator[bytes]:

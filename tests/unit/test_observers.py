@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corekit import errors
-from corekit.api import Observer, Peer
+from corekit.api import Observer, Peer, Write
 from corekit.codec import ops
 from corekit.codec.records import CreateRequest, DeleteRequest, MultiHeader, SetDataRequest
 from corekit.replica.options import ReplicaOptions
@@ -157,3 +157,78 @@ def test_what_is_not_overridden_costs_nothing() -> None:
     assert not observing.committed
     assert not observing.request_failed
     assert heart.client().create(b"/a").code == 0
+
+
+class Auditor(Observer):
+    """Keeps the writes that were answered."""
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+
+    def write_answered(self, write: Write) -> None:
+        self.writes.append(write)
+
+
+def test_an_answered_write_says_who_did_what_to_what() -> None:
+    auditor = Auditor()
+    heart = Heart(observers=[auditor])
+    client = heart.client("10.0.0.7")
+    create, put = CreateRequest(b"/a", b"1", OPEN, 0).encode(), SetDataRequest(b"/a", b"2", -1).encode()
+    client.send(ops.CREATE, create)
+    heart.flush()
+    assert auditor.writes == [], "it is not decided"
+    heart.settle()
+    client.call(ops.SET_DATA, put)
+    client.call(ops.SET_DATA, put)
+    client.call(ops.CREATE, create)
+    client.get(b"/a")
+    made, _, changed, refused = auditor.writes
+    assert (made.op, made.body, made.code, made.before) == (ops.CREATE, create, 0, {})
+    assert (changed.op, changed.body, changed.code, changed.before) == (ops.SET_DATA, put, 0, {b"/a": 1})
+    assert (refused.op, refused.body, refused.code, refused.before) == (ops.CREATE, create, errors.NODE_EXISTS, {})
+    for write in auditor.writes:
+        assert write.session_id == client.connection.session_id
+        assert write.peer.address == "10.0.0.7"
+    logged = dict(heart.entries)
+    assert [write.entry for write in auditor.writes] == [logged[write.zxid] for write in auditor.writes]
+
+
+def test_a_write_that_becomes_no_transaction_is_answered_too() -> None:
+    auditor = Auditor()
+    heart = Heart(observers=[auditor])
+    client = heart.client()
+    client.call(ops.CREATE, b"\0\0\0\x7f")
+    heart.replica.refuse_writes = "the disk is full"
+    client.set(b"/a", b"")
+    assert [(write.code, write.zxid, write.entry) for write in auditor.writes] == [
+        (errors.MARSHALLING_ERROR, 0, b""),
+        (errors.NOT_READ_ONLY, 0, b""),
+    ]
+
+
+def test_a_refused_multi_and_the_end_of_a_session_are_answered_writes() -> None:
+    auditor = Auditor()
+    heart = Heart(observers=[auditor])
+    client = heart.client()
+    client.create(b"/e", flags=1)
+    body = multi(
+        (ops.CREATE, CreateRequest(b"/a", b"", OPEN, 0).encode()), (ops.DELETE, DeleteRequest(b"/e", 5).encode())
+    )
+    client.call(ops.MULTI, body)
+    client.call(ops.CLOSE_SESSION)
+    _, failed, closed = auditor.writes
+    assert (failed.op, failed.body, failed.code) == (ops.MULTI, body, errors.BAD_VERSION)
+    assert (closed.op, closed.code, closed.before[b"/e"]) == (ops.CLOSE_SESSION, 0, 0)
+
+
+def test_what_a_lost_leadership_left_undecided_is_not_answered() -> None:
+    auditor = Auditor()
+    heart = Heart(observers=[auditor])
+    client = heart.client()
+    client.send(ops.CREATE, CreateRequest(b"/a", b"", OPEN, 0).encode())
+    heart.flush()
+    heart.replica.suspend("a test")
+    heart.replica.serve("standalone", heart.replica.next_zxid)
+    other = heart.client()
+    other.create(b"/b")
+    assert [write.session_id for write in auditor.writes] == [other.connection.session_id]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from corekit import errors
-from corekit.api import ConsensusHost, ConsensusStatus, Identity, Peer, Recovery
+from corekit.api import ConsensusHost, ConsensusStatus, Identity, Observer, Peer, Recovery, Write
 from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.codec.records import CreateRequest, MultiHeader, PathRequest, PathWatchRequest, SetDataRequest
 from corekit.model.sessions import password
-from corekit.replica.attach import attach
+from corekit.replica.attach import admit, attach
 from corekit.replica.options import ReplicaOptions
 from corekit.replica.replica import Replica
 from tests.support.heart import OPEN, Client, Heart
@@ -60,10 +60,10 @@ class Uplink:
 class Pair:
     """A leader's heart and a learner's replica that applies what the leader has committed."""
 
-    def __init__(self, options: ReplicaOptions = OPTIONS) -> None:
+    def __init__(self, options: ReplicaOptions = OPTIONS, observers: Sequence[Observer] = ()) -> None:
         self.leader = Heart(options, digest=True)
         self.uplink = Uplink(self.leader)
-        self.replica = Replica(options, {}, 0x200000000000000, server_id=LEARNER)
+        self.replica = Replica(options, {}, 0x200000000000000, observers, server_id=LEARNER)
         self.replica.tree.bootstrap()
         self.replica.tree.start_digest()
         self.now_ms = 1_000
@@ -278,3 +278,40 @@ def test_a_read_only_server_reads_and_refuses_the_rest() -> None:
     assert [reply.code for reply in client.replies()] == [0, *[errors.NOT_READ_ONLY] * 3]
     pair.replica.serve("follower", 1)
     assert client.connection.closing == "there is a quorum again"
+
+
+def test_an_observer_on_a_learner_is_told_of_its_own_clients_writes() -> None:
+    class Auditor(Observer):
+        writes: list[Write] = []
+
+        def write_answered(self, write: Write) -> None:
+            self.writes.append(write)
+
+    auditor = Auditor()
+    pair = Pair(observers=[auditor])
+    far, near = pair.client(), pair.leader.client()
+    far.call(ops.CREATE, create(b"/a"))
+    put = SetDataRequest(b"/a", b"2", -1).encode()
+    far.call(ops.SET_DATA, put)
+    far.call(ops.CREATE, create(b"/a"))
+    near.create(b"/b")
+    pair.settle()
+    assert [(write.op, write.code, write.before) for write in auditor.writes] == [
+        (ops.CREATE, 0, {}),
+        (ops.SET_DATA, 0, {b"/a": 0}),
+        (ops.CREATE, errors.NODE_EXISTS, {}),
+    ]
+    assert auditor.writes[1].body == put
+    logged = dict(pair.leader.entries)
+    assert all(write.entry == logged[write.zxid] for write in auditor.writes)
+    assert {write.session_id for write in auditor.writes} == {far.connection.session_id}
+
+
+def test_who_is_admitted_to_read_on_a_learner_is_refused_a_sync() -> None:
+    pair = Pair()
+    client = Client(pair, Peer("127.0.0.1", 9))  # type: ignore[arg-type]
+    admit(pair.replica, client.connection)
+    client.send(ops.GET_DATA, PathWatchRequest(b"/", False).encode())
+    client.send(ops.SYNC, PathRequest(b"/").encode())
+    client.send(ops.CREATE, create(b"/a"))
+    assert [reply.code for reply in client.replies()] == [0, errors.SESSION_EXPIRED, errors.SESSION_EXPIRED]
