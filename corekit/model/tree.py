@@ -271,13 +271,10 @@ class Tree:
         return delta
 
     # ------------------------------------------------------------------------------------------ changes
-    def change_set(self, path: bytes, data: bytes, version: int, zxid: int, time_ms: int) -> Change:
-        """setData. `data` is a jute buffer (length, bytes); the znode exists."""
+    def change_set(self, path: bytes, old: bytes, data: bytes, version: int, zxid: int, time_ms: int) -> Change:
+        """setData. `old` is the znode's record as `record` finds it; `data` is a jute buffer (length, bytes)."""
         if self._journal is not None:
             self._note(path)
-        old = self.pend.get(path)
-        if old is None:
-            old = self.nodes[path]
         record = with_data(old, data, version, zxid, time_ms)
         self.pend[path] = record
         if not self.digest_on:

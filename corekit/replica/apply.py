@@ -31,8 +31,9 @@ def _one(tree: Tree, txn: Txn, changes: list[Change]) -> None:
     if kind in _CREATES:
         _create(tree, txn, changes)
     elif kind in (ops.SET_DATA, ops.RECONFIG):
-        if tree.record(txn.path) is not None:
-            changes.append(tree.change_set(txn.path, txn.data, txn.version, txn.zxid, txn.time_ms))
+        old = tree.record(txn.path)
+        if old is not None:
+            changes.append(tree.change_set(txn.path, old, txn.data, txn.version, txn.zxid, txn.time_ms))
     elif kind in (ops.DELETE, ops.DELETE_CONTAINER):
         _delete(tree, txn.path, txn.zxid, changes)
     elif kind == ops.SET_ACL:

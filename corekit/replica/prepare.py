@@ -58,31 +58,13 @@ class Malformed(Exception):
     """A request that cannot be decoded takes no zxid, except a multi (ZooKeeper 3.9)."""
 
 
-class Prepared(NamedTuple):
-    """One transaction, ready to be proposed.
+# One transaction, ready to be proposed: its encoding; what `Tree.commit` makes of it, in order; the body of the reply
+# (without header); 0 or the error code; `ops.CREATE_SESSION`, `ops.CLOSE_SESSION` or 0. Plain tuples, because a named
+# one costs as much to make as the look-up of a znode.
+Prepared = tuple[bytes, Sequence[Change], bytes, int, int]
 
-    Attributes:
-        entry: its encoding.
-        changes: what `Tree.commit` makes of it, in order.
-        reply: body of the reply (without header).
-        code: 0 or the error code.
-        session_op: `ops.CREATE_SESSION`, `ops.CLOSE_SESSION` or 0.
-    """
-
-    entry: bytes
-    changes: Sequence[Change]
-    reply: bytes
-    code: int = 0
-    session_op: int = 0
-
-
-class _Result(NamedTuple):
-    """What one operation comes to, before it has a header."""
-
-    type: int
-    body: bytes
-    changes: Sequence[Change]
-    reply: bytes
+# What one operation comes to, before it has a header: type and body of the transaction, changes, reply.
+_Result = tuple[int, bytes, Sequence[Change], bytes]
 
 
 class Request(NamedTuple):
@@ -161,16 +143,16 @@ class Preparer:
             kind, body, changes, reply = self._operations[op](request, zxid, now_ms)
         except Refused as refused:
             code = refused.code
-            return Prepared(HEADER.pack(session, cxid, zxid, now_ms, ops.ERROR) + _pack_int(code), (), b"", code)
+            return HEADER.pack(session, cxid, zxid, now_ms, ops.ERROR) + _pack_int(code), (), b"", code, 0
         except (StructError, ProtocolError, IndexError) as error:
             if op != ops.MULTI:
                 raise Malformed from error
             code = errors.MARSHALLING_ERROR
-            return Prepared(HEADER.pack(session, cxid, zxid, now_ms, ops.ERROR) + _pack_int(code), (), b"", code)
+            return HEADER.pack(session, cxid, zxid, now_ms, ops.ERROR) + _pack_int(code), (), b"", code, 0
         entry = HEADER.pack(session, cxid, zxid, now_ms, kind) + body
         if self._tree.digest_on:
             entry += DIGEST.pack(DIGEST_VERSION, self._tree.pend_digest)
-        return Prepared(entry, changes, reply, 0, kind if kind < 0 else 0)
+        return entry, changes, reply, 0, kind if kind < 0 else 0
 
     # ------------------------------------------------------------------------------------------- checks
     def _check_session(self, session: int) -> None:
@@ -281,7 +263,7 @@ class Preparer:
             txn += _pack_int(cversion)
         else:
             txn += _create_tail(ephemeral, cversion)
-        return _Result(op, txn, (change,), name if op == ops.CREATE else name + change[2][-68:])
+        return op, txn, (change,), name if op == ops.CREATE else name + change[2][-68:]
 
     def _check_create_mode(self, flags: int, ttl: int, session: int) -> None:
         if flags in _TTL:
@@ -313,7 +295,7 @@ class Preparer:
             raise Refused(errors.BAD_VERSION)
         if stat.children_of(record):
             raise Refused(errors.NOT_EMPTY)
-        return _Result(ops.DELETE, body[: 4 + size], (self._tree.change_delete(path, zxid),), b"")
+        return ops.DELETE, body[: 4 + size], (self._tree.change_delete(path, zxid),), b""
 
     def _delete_container(self, r: Request, zxid: int, now_ms: int) -> _Result:
         path = Reader(r.body).buffer() or b""
@@ -325,7 +307,7 @@ class Preparer:
         if owner_of(record):
             raise Refused(errors.BAD_VERSION)
         change = self._tree.change_delete(path, zxid)
-        return _Result(ops.DELETE_CONTAINER, pack_string(path), (change,), b"")
+        return ops.DELETE_CONTAINER, pack_string(path), (change,), b""
 
     def _set_data(self, r: Request, zxid: int, now_ms: int) -> _Result:
         session = self._sessions.sessions.get(r.session)
@@ -333,7 +315,7 @@ class Preparer:
             self._check_session(r.session)
         body = r.body
         (size,) = _int_at(body, 0)
-        data_at = 4 + max(size, 0)
+        data_at = 4 + size if size > 0 else 4
         (data_size,) = _int_at(body, data_at)
         end = data_at + 4 + data_size if data_size >= 0 else data_at + 4
         (expected,) = _int_at(body, end)
@@ -346,19 +328,19 @@ class Preparer:
         record = tree.pend.get(path) or tree.record(path)
         if record is None:
             raise Refused(errors.NO_NODE if paths.is_valid(path) else errors.BAD_ARGUMENTS)
-        if tree.acl_keys or tree.pend_acl:
+        if path in tree.acl_keys or path in tree.pend_acl:
             self._authorize(path, WRITE, r.identities)
         if self._enforce_quota:
             growth = max(data_size, 0) - (len(record) - 72)
             if not self._quotas.allows(tree, path, growth, 0):
                 raise Refused(errors.QUOTA_EXCEEDED)
         version = version_of(record)
-        if expected not in (-1, version):
+        if expected != -1 and expected != version:
             raise Refused(errors.BAD_VERSION)
         # ZooKeeper HEAD skips -1 on its way round; 3.9 does not (ZOOKEEPER-4743).
         version = version + 1 if version < _INT_MAX else _INT_MIN
-        change = tree.change_set(path, body[data_at:end], version, zxid, now_ms)
-        return _Result(ops.SET_DATA, body[:end] + _pack_int(version), (change,), change[2][-68:])
+        change = tree.change_set(path, record, body[data_at:end], version, zxid, now_ms)
+        return ops.SET_DATA, body[:end] + _pack_int(version), (change,), change[2][-68:]
 
     def _set_acl(self, r: Request, zxid: int, now_ms: int) -> _Result:
         self._check_session(r.session)
@@ -375,7 +357,7 @@ class Preparer:
         version = version + 1 if version < _INT_MAX else _INT_MIN
         change = self._tree.change_acl(path, self._tree.acls.key(acl), version)
         body = pack_string(path) + pack_acl(acl) + _pack_int(version)
-        return _Result(ops.SET_ACL, body, (change,), change[2][-68:])
+        return ops.SET_ACL, body, (change,), change[2][-68:]
 
     def _check(self, r: Request, zxid: int, now_ms: int) -> _Result:
         self._check_session(r.session)
@@ -388,9 +370,8 @@ class Preparer:
         version = version_of(record)
         if expected not in (-1, version):
             raise Refused(errors.BAD_VERSION)
-        return _Result(
-            ops.CHECK, pack_string(path) + _pack_int(version + 1 if version < _INT_MAX else _INT_MIN), (), b""
-        )
+        version = version + 1 if version < _INT_MAX else _INT_MIN
+        return ops.CHECK, pack_string(path) + _pack_int(version), (), b""
 
     def _reconfig(self, r: Request, zxid: int, now_ms: int) -> _Result:
         reader = Reader(r.body)
@@ -401,7 +382,7 @@ class Preparer:
 
     def _create_session(self, r: Request, zxid: int, now_ms: int) -> _Result:
         (timeout,) = _int_at(r.body, 0)
-        return _Result(ops.CREATE_SESSION, _pack_int(timeout), (), b"")
+        return ops.CREATE_SESSION, _pack_int(timeout), (), b""
 
     def _close_session(self, r: Request, zxid: int, now_ms: int) -> _Result:
         tree = self._tree
@@ -413,7 +394,7 @@ class Preparer:
         body = b""
         if self._close_session_paths:
             body = _pack_int(len(doomed)) + b"".join(map(pack_string, doomed))
-        return _Result(ops.CLOSE_SESSION, body, changes, b"")
+        return ops.CLOSE_SESSION, body, changes, b""
 
     # -------------------------------------------------------------------------------------------- multi
     def _multi(self, r: Request, zxid: int, now_ms: int) -> _Result:
@@ -429,17 +410,19 @@ class Preparer:
                 subs.append((ops.ERROR, _pack_int(errors.RUNTIME_INCONSISTENCY)))
                 continue
             try:
-                result = self._operations[op](Request(r.session, r.cxid, op, body, r.identities), zxid, now_ms)
+                _, txn, made, reply = self._operations[op](
+                    Request(r.session, r.cxid, op, body, r.identities), zxid, now_ms
+                )
             except Refused as refused:
                 failed = refused.code
                 subs.append((ops.ERROR, _pack_int(failed)))
                 tree.rollback()
                 continue
-            subs.append((op, result.body))
-            changes += result.changes
+            subs.append((op, txn))
+            changes += made
             # Results of createTTL and createContainer carry the type of create2.
             reported = ops.CREATE2 if op in (ops.CREATE_TTL, ops.CREATE_CONTAINER) else op
-            replies.append(_multi_head(reported, False, 0) + result.reply)
+            replies.append(_multi_head(reported, False, 0) + reply)
         txn = _pack_int(len(subs)) + b"".join(_pack_int(op) + pack_string(body) for op, body in subs)
         if failed:
             replies, changes, seen = [], [], False
@@ -449,7 +432,7 @@ class Preparer:
                 replies.append(_pack_int(ops.ERROR) + b"\0" + code + code)
         else:
             tree.keep()
-        return _Result(ops.MULTI, txn, changes, b"".join(replies) + _MULTI_END)
+        return ops.MULTI, txn, changes, b"".join(replies) + _MULTI_END
 
 
 WRITES_IN_MULTI = frozenset(

@@ -155,8 +155,9 @@ class Replica(Intake):
         """Put the configuration of the ensemble into `/zookeeper/config`; no transaction, each server does it for
         itself (`DataTree.initConfigInZKDatabase`). Only while no client is served."""
         data = len(text).to_bytes(4, "big") + text
-        if not self.tree.nodes[paths.CONFIG].startswith(data):
-            self.applier.apply(self.tree.change_set(paths.CONFIG, data, -1, 0, self.wall_ms), 0)
+        record = self.tree.nodes[paths.CONFIG]
+        if not record.startswith(data):
+            self.applier.apply(self.tree.change_set(paths.CONFIG, record, data, -1, 0, self.wall_ms), 0)
             self.tree.drop_pending()
 
     def serve_read_only(self) -> None:
