@@ -1,0 +1,3 @@
+"""Runs the conformance suite of corekit."""
+
+from corekit_audit.conformance import *  # noqa: F403
