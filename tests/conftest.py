@@ -3,13 +3,17 @@
 A test that needs such software calls `needs(...)` or uses a fixture that does: without the package it is skipped with
 the package's name, and on a continuous-integration machine (`CI=true`) it fails, so that nothing is left out unseen.
 
-`COREKIT_INTEROP_KIND=java` runs the same tests against Apache ZooKeeper itself, which proves the tests.
+`--server=java` (or `COREKIT_INTEROP_KIND=java`) runs the same tests against Apache ZooKeeper itself, which proves the
+tests. The suites of the client, the recipes and the command line also know `--server=ensemble`, three of ours; without
+the option they run against one of ours, and the tests with the mark `everywhere` against all three.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +22,7 @@ import pytest
 from tests.support.servers import KINDS, Ensemble, MissingSoftware, Server
 
 T = TypeVar("T")
+SITES = (*KINDS, "ensemble")
 
 
 def on_ci() -> bool:
@@ -34,11 +39,55 @@ def needs(find: Callable[..., T], *args: object, **named: object) -> T:
         pytest.skip(str(error))
 
 
-def server_kind() -> str:
-    kind = os.environ.get("COREKIT_INTEROP_KIND", "corekit")
-    if kind not in KINDS:
-        pytest.exit(f"COREKIT_INTEROP_KIND={kind}: expected one of {', '.join(KINDS)}", returncode=2)
-    return kind
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--server", choices=SITES, help="What the tests run against; see tests/conftest.py.")
+
+
+def site_chosen(config: pytest.Config) -> str | None:
+    """One of `SITES` if the option or the environment names one."""
+    name: str | None = config.getoption("--server") or os.environ.get("COREKIT_INTEROP_KIND")
+    if name is not None and name not in SITES:
+        pytest.exit(f"COREKIT_INTEROP_KIND={name}: expected one of {', '.join(SITES)}", returncode=2)
+    return name
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "site_name" in metafunc.fixturenames:
+        chosen = site_chosen(metafunc.config)
+        everywhere = metafunc.definition.get_closest_marker("everywhere") is not None
+        names = [chosen] if chosen else list(SITES) if everywhere else ["corekit"]
+        metafunc.parametrize("site_name", names, indirect=True, scope="session")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Servers under test, as clients see them.
+
+    Attributes:
+        hosts: all of them, as clients take it.
+        port: one of them; in an ensemble one that does not lead.
+    """
+
+    hosts: str
+    port: int
+
+
+@contextmanager
+def running_site(name: str, directory: Path, settings: Mapping[str, object]) -> Iterator[Site]:
+    """Start one of `SITES`: a server of either kind, or an ensemble of three of ours."""
+    if name != "ensemble":
+        with needs(Server.start, name, directory, settings) as server:
+            yield Site(server.hosts, server.port)
+        return
+    with needs(Ensemble.start, ["corekit"] * 3, directory, settings) as ensemble:
+        leader = ensemble.leader()
+        yield Site(ensemble.hosts, next(member.port for member in ensemble.members if member is not leader))
+
+
+@pytest.fixture(scope="session")
+def site_name(request: pytest.FixtureRequest) -> str:
+    """Which of `SITES` this test runs against; see `pytest_generate_tests`."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session", name="needs")
@@ -48,9 +97,9 @@ def needs_fixture() -> Callable[..., object]:
 
 
 @pytest.fixture(scope="session")
-def kind() -> str:
-    """The kind of server under test: `corekit`, or `java` when COREKIT_INTEROP_KIND says so."""
-    return server_kind()
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of the servers that a test starts for itself: `corekit`, or `java` when the option says so."""
+    return "java" if site_chosen(request.config) == "java" else "corekit"
 
 
 @pytest.fixture(scope="session")

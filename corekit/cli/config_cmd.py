@@ -20,14 +20,18 @@ from corekit.cli.options import (
     load_settings,
 )
 
-config_app = typer.Typer(no_args_is_help=True, help="Settings of the server, and the members of the ensemble.")
-config_app.command("ensemble")(command(ensemble))
-
 _HIDDEN = "********"
 _SECRET_OPTION = re.compile("passw|secret|token|key|credential", re.IGNORECASE)
 
 
-@config_app.command()
+def config_app() -> typer.Typer:
+    """The group `config`, a new one each time because plugins add to it."""
+    app = typer.Typer(no_args_is_help=True, help="Settings of the server, and the members of the ensemble.")
+    app.command("ensemble")(command(ensemble))
+    app.command()(show)
+    return app
+
+
 def show(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,

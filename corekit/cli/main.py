@@ -23,6 +23,7 @@ import typer
 from corekit import __version__
 from corekit.cli.config_cmd import config_app
 from corekit.cli.connection import command as connected
+from corekit.cli.options import JsonOption
 from corekit.cli.plugins_cmd import plugins
 from corekit.cli.serve import serve
 from corekit.cli.verbs import VERBS, Where, register
@@ -63,13 +64,23 @@ def _main(
     """
 
 
-def version() -> None:
-    """Print the version of corekit, of Python, and of the plugin API."""
+def version(json: JsonOption = False) -> None:
+    """Print the version of corekit, of Python, and of the plugin API.
+
+    [bold]Example[/bold]
+
+      corekit version --json
+    """
     from platform import python_version
 
     from corekit.limits import API_VERSION
 
-    print(f"corekit {__version__} (Python {python_version()}, plugin API {API_VERSION})")
+    if json:
+        from corekit.cli.output import print_json
+
+        print_json({"corekit": __version__, "python": python_version(), "plugin_api": API_VERSION})
+    else:
+        print(f"corekit {__version__} (Python {python_version()}, plugin API {API_VERSION})")
 
 
 def build(only: str | None = None) -> typer.Typer:
@@ -84,7 +95,7 @@ def build(only: str | None = None) -> typer.Typer:
     app.callback()(_main)
     app.command(rich_help_panel="Server")(serve)
     app.command(rich_help_panel="Server")(plugins)
-    app.add_typer(config_app, name="config", rich_help_panel="Server")
+    app.add_typer(config_app(), name="config", rich_help_panel="Server")
     if only in (None, "plugin"):
         from corekit.cli.plugin_cmd import plugin_app
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from corekit.client.hosts import Host
 
 SECONDS = 3.0  # for each server
-ANSWER_BYTES_MAX = 1 << 20
 TITLES = ("server", "role", "epoch", "zxid", "lag", "connections", "latency ms", "znodes", "version", "")
 _COUNTER = 0xFFFFFFFF
 
@@ -200,11 +199,11 @@ async def look(target: Target, listed: bool) -> list[ServerStatus]:
 
 async def ask(host: Host, seconds: float, tls: ssl.SSLContext | None) -> ServerStatus:
     """What one server says to `srvr` and `mntr`."""
-    from corekit.client.dial import DialError, why
+    from corekit.client.dial import DialError, four_letter, why
 
     one = ServerStatus(str(host))
     try:
-        answer = await _word(host, b"srvr", seconds, tls)
+        answer = await four_letter(host, b"srvr", seconds, tls)
         one.reachable = True
         if "not currently serving" in answer:
             one.reason = "it is not serving: no quorum, or an election is going on"
@@ -213,7 +212,7 @@ async def ask(host: Host, seconds: float, tls: ssl.SSLContext | None) -> ServerS
             one.role = "serving"  # to be seen by a session
             return one
         _take_srvr(one, answer)
-        more = await _word(host, b"mntr", seconds, tls)
+        more = await four_letter(host, b"mntr", seconds, tls)
     except (*DialError, TimeoutError) as error:
         one.reason = why(error)
         return one
@@ -222,24 +221,6 @@ async def ask(host: Host, seconds: float, tls: ssl.SSLContext | None) -> ServerS
         if separator:
             one.more[name.removeprefix("zk_")] = value
     return one
-
-
-async def _word(host: Host, word: bytes, seconds: float, tls: ssl.SSLContext | None) -> str:
-    import anyio
-
-    from corekit.client.dial import dial
-
-    chunks: list[bytes] = []
-    with anyio.fail_after(seconds):
-        async with await dial(host, seconds, tls) as stream:
-            await stream.send(word)
-            try:
-                while sum(map(len, chunks)) < ANSWER_BYTES_MAX:
-                    chunks.append(await stream.receive())
-            except (anyio.EndOfStream, anyio.BrokenResourceError):
-                if not chunks:
-                    raise
-    return b"".join(chunks).decode("utf-8", "replace")
 
 
 def _take_srvr(one: ServerStatus, answer: str) -> None:

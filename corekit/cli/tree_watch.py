@@ -1,4 +1,4 @@
-"""Commands that watch: `watch` (live, until Ctrl-C), and the shell's addWatch and removewatches.
+"""Commands that watch: `watch` (live, until Ctrl-C), addWatch, and the shell's removewatches.
 
 The shell's watches print each event as it comes, in zkCli's form; `Watches` holds them and the tasks that wait.
 """
@@ -166,13 +166,17 @@ async def add_watch(
         Mode, typer.Option("-m", "--mode", case_sensitive=False, help="One znode, or everything below too.")
     ] = Mode.PERSISTENT_RECURSIVE,
 ) -> None:
-    """Watch a znode and everything below it; the watch stays until it is removed.
+    """Watch a znode and everything below it; in the shell until the watch is removed, as `watch` until Ctrl-C else.
 
     [bold]Example[/bold]
 
-      addWatch -m PERSISTENT /app
+      corekit addWatch -m PERSISTENT /app
     """
-    await session.shell.watches.add(path, mode is Mode.PERSISTENT_RECURSIVE)
+    recursive = mode is Mode.PERSISTENT_RECURSIVE
+    if session.shell is None:
+        await watch(session, path, only=not recursive)
+    else:
+        await session.shell.watches.add(path, recursive)
 
 
 async def removewatches(

@@ -73,7 +73,7 @@ VERBS: dict[str, Verb] = {
     "reconfig": Verb("ensemble_config", "reconfig", ENSEMBLE),
     "config": Verb("ensemble_config", "config", ENSEMBLE, Where.SHELL),  # once: `corekit config ensemble`
     "addauth": Verb("shell_commands", "addauth", SHELL, Where.SHELL),
-    "addWatch": Verb("tree_watch", "add_watch", SHELL, Where.SHELL),
+    "addWatch": Verb("tree_watch", "add_watch", TREE),
     "removewatches": Verb("tree_watch", "removewatches", SHELL, Where.SHELL),
     "printwatches": Verb("shell_commands", "printwatches", SHELL, Where.SHELL),
 }

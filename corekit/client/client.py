@@ -8,6 +8,7 @@ Not here: the operations (`operations.py`), connecting (`connect.py`), recipes (
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -15,6 +16,7 @@ from typing import TypeVar
 import anyio
 
 from corekit.client import op
+from corekit.client.dial import DialError, four_letter, why
 from corekit.client.errors import ClientClosedError
 from corekit.client.follow import ChildrenFollower, DataFollower
 from corekit.client.hosts import parse_hosts
@@ -26,7 +28,7 @@ from corekit.client.protocol import Call
 from corekit.client.state import StateFollower
 from corekit.client.types import Children, Data, EventType, State, StateChange, WatchEvent
 from corekit.client.watches import CHILD, DATA, PERSISTENT, RECURSIVE, Watch, WatchStream
-from corekit.errors import NO_NODE, NoNodeError, SessionExpiredError
+from corekit.errors import NO_NODE, ConnectionLossError, NoNodeError, SessionExpiredError
 from corekit.model.stat import Stat
 
 T = TypeVar("T")
@@ -98,6 +100,30 @@ class Client(Operations):
         """The highest zxid seen in any reply."""
         session = self._runner.session
         return max(session.last_zxid, session.connection.last_zxid if session.connection else 0)
+
+    async def server_version(self) -> tuple[int, ...]:
+        """The version of ZooKeeper that the present server speaks, such as (3, 9, 5): what decides what it can do.
+
+        Asked with the four-letter word `srvr`, which servers allow unless their administrator took it out of
+        `4lw.commands.whitelist`.
+
+        Raises:
+            ConnectionLossError: there is no connection, or no answer that says a version.
+        """
+        server = self.state.server
+        if not self.state.state.connected:
+            raise ConnectionLossError(f"not connected ({self.state.reason}), so there is no server to ask")
+        host = parse_hosts(server)[0][0]
+        options = self._runner.options
+        seconds = self.session_timeout if self._seconds is None else self._seconds
+        try:
+            answer = await four_letter(host, b"srvr", seconds, options.tls, options.dial)
+        except (*DialError, TimeoutError) as error:
+            raise ConnectionLossError(f"{server} did not answer srvr: {why(error)}") from error
+        found = re.match(r"Zookeeper version: (\d+(?:\.\d+)*)", answer)
+        if found is None:
+            raise ConnectionLossError(f"{server} does not tell its version: {answer.strip()[:100]}")
+        return tuple(int(part) for part in found[1].split("."))
 
     @property
     def safe_until(self) -> float:

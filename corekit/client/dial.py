@@ -16,6 +16,7 @@ from anyio.abc import ByteStream
 
 from corekit.client.hosts import Host
 
+ANSWER_BYTES_MAX = 1024 * 1024
 # Opens a stream to a host within so many seconds; raises OSError or TimeoutError.
 Dial = Callable[[Host, float, ssl.SSLContext | None], Awaitable[ByteStream]]
 
@@ -59,12 +60,30 @@ async def serves_writes(
 ) -> bool:
     """Whether the server answers `isro` with `rw`: it belongs to a quorum."""
     try:
-        with anyio.fail_after(seconds):
-            async with await dial(host, seconds, tls) as stream:
-                await stream.send(b"isro")
-                return (await stream.receive()).startswith(b"rw")
+        return (await four_letter(host, b"isro", seconds, tls, dial)).startswith("rw")
     except (*DialError, TimeoutError):
         return False
+
+
+async def four_letter(
+    host: Host, word: bytes, seconds: float, tls: ssl.SSLContext | None = None, dial: Dial = dial
+) -> str:
+    """A server's answer to a four-letter word, at most `ANSWER_BYTES_MAX` of it.
+
+    Raises:
+        OSError, anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError: there is none.
+    """
+    chunks: list[bytes] = []
+    with anyio.fail_after(seconds):
+        async with await dial(host, seconds, tls) as stream:
+            await stream.send(word)
+            try:
+                while sum(map(len, chunks)) < ANSWER_BYTES_MAX:
+                    chunks.append(await stream.receive())
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                if not chunks:
+                    raise
+    return b"".join(chunks).decode("utf-8", "replace")
 
 
 def why(error: BaseException) -> str:

@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import needs
+from tests.conftest import Site, running_site
 from tests.support.rawzk import RawClient
-from tests.support.servers import Server
 
 # Short ticks allow short sessions, so that a lost session is a matter of seconds.
 SETTINGS = {"tickTime": 500, "extendedTypesEnabled": "true", "maxSessionTimeout": 60000}
@@ -83,7 +82,7 @@ class Tool:
 
     def children(self, path: str) -> list[str]:
         """The names of a znode's children, asked without a process of its own; none if there is no such znode."""
-        host, _, port = self.hosts.partition(":")
+        host, _, port = self.hosts.partition(",")[0].partition(":")
         with RawClient(host, int(port)) as client:
             client.handshake()
             client.sync(path)
@@ -104,9 +103,9 @@ class Tool:
 
 
 @pytest.fixture(scope="session")
-def cli_server(tmp_path_factory: pytest.TempPathFactory, kind: str) -> Iterator[Server]:
-    with needs(Server.start, kind, tmp_path_factory.mktemp("cli"), SETTINGS) as server:
-        yield server
+def cli_server(tmp_path_factory: pytest.TempPathFactory, site_name: str) -> Iterator[Site]:
+    with running_site(site_name, tmp_path_factory.mktemp("cli"), SETTINGS) as running:
+        yield running
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ def root(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def tool(cli_server: Server, make_tool: Callable[[str], Tool]) -> Tool:
+def tool(cli_server: Site, make_tool: Callable[[str], Tool]) -> Tool:
     return make_tool(cli_server.hosts)
 
 

@@ -1,8 +1,7 @@
-"""Fixtures: both event loops, both kinds of server, a path of the test's own."""
+"""Fixtures: both event loops, servers, a path of the test's own."""
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,11 +11,8 @@ import pytest
 
 from corekit.client import Client, State, connect
 from tests.client.proxy import Proxy, proxy_to
+from tests.conftest import Site, running_site
 from tests.support.rawzk import RawClient
-from tests.support.servers import KINDS, Server
-
-ONLY = os.environ.get("COREKIT_INTEROP_KIND")
-SERVER_KINDS = [ONLY] if ONLY else list(KINDS)
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -24,13 +20,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=SERVER_KINDS)
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, needs: Callable[..., Server]
-) -> Iterator[Server]:
-    """A server of each kind for the whole run, with short ticks; tests use paths of their own."""
+@pytest.fixture(scope="session")
+def server(site_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Servers for the whole run, with short ticks; tests use paths of their own."""
     settings = {"tickTime": 200, "extendedTypesEnabled": "true"}
-    with needs(Server.start, request.param, tmp_path_factory.mktemp("client"), settings) as running:
+    with running_site(site_name, tmp_path_factory.mktemp("client"), settings) as running:
         yield running
 
 
@@ -41,7 +35,7 @@ def root() -> str:
 
 
 @pytest.fixture
-async def zk(server: Server, root: str) -> AsyncIterator[Client]:
+async def zk(server: Site, root: str) -> AsyncIterator[Client]:
     """A session whose chroot is `root`, which exists."""
     async with connect(server.hosts + root, timeout=4) as client:
         await client.ensure("/")
@@ -49,13 +43,13 @@ async def zk(server: Server, root: str) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def proxy(server: Server) -> AsyncIterator[Proxy]:
+async def proxy(server: Site) -> AsyncIterator[Proxy]:
     async with proxy_to(server.port) as running:
         yield running
 
 
 @pytest.fixture
-def session(server: Server, root: str) -> Callable[..., AbstractAsyncContextManager[Client]]:
+def session(server: Site, root: str) -> Callable[..., AbstractAsyncContextManager[Client]]:
     """`async with session() as other:` is one more session on the same chroot, which then exists."""
 
     @asynccontextmanager
@@ -69,7 +63,7 @@ def session(server: Server, root: str) -> Callable[..., AbstractAsyncContextMana
 
 
 @pytest.fixture
-def expire(server: Server, proxy: Proxy) -> Callable[[Client], Awaitable[None]]:
+def expire(server: Site, proxy: Proxy) -> Callable[[Client], Awaitable[None]]:
     """`await expire(zk)`: end its session on the server, as an expiry does, and wait until it knows.
 
     Another connection attaches to the same session and closes it. The client must be behind `proxy`.

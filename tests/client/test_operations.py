@@ -22,7 +22,7 @@ from corekit.errors import (
     UnimplementedError,
     UserError,
 )
-from tests.support.servers import Server
+from tests.conftest import Site
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,7 @@ async def test_parents(zk: Client) -> None:
         await zk.delete_tree("/a")
 
 
-async def test_ensure_makes_the_chroot(server: Server, root: str) -> None:
+async def test_ensure_makes_the_chroot(server: Site, root: str) -> None:
     async with connect(f"{server.hosts}{root}/deep/er") as zk:
         with pytest.raises(NoNodeError):
             await zk.create("/a")
@@ -270,11 +270,11 @@ async def test_without_patience_servers_that_refuse_are_tried_once() -> None:
                 pass
 
 
-async def test_without_patience_one_server_that_answers_will_do(server: Server) -> None:
+async def test_without_patience_one_server_that_answers_will_do(server: Site) -> None:
     async with connect(f"127.0.0.1:1,127.0.0.1:2,{server.hosts}", patient=False) as zk:
-        assert zk.state.server == server.hosts
+        assert zk.state.server in server.hosts.split(",")
 
 
-async def test_a_host_that_does_not_resolve_is_passed_over(server: Server) -> None:
+async def test_a_host_that_does_not_resolve_is_passed_over(server: Site) -> None:
     async with connect(f"no-such-host.invalid:1,{server.hosts}") as zk:
-        assert zk.state.server == server.hosts
+        assert zk.state.server in server.hosts.split(",")

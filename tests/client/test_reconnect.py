@@ -9,7 +9,7 @@ from corekit.client import Client, OutcomeUnknown, State, StateChange, connect, 
 from corekit.errors import ConnectionLossError, RequestTimeoutError, SessionExpiredError
 from tests.client.proxy import Proxy, proxy_to
 from tests.client.waiting import there, until
-from tests.support.servers import Server
+from tests.conftest import Site
 
 pytestmark = pytest.mark.anyio
 
@@ -115,7 +115,7 @@ async def test_a_deadline_after_sending_says_unknown(session, proxy: Proxy) -> N
         assert await zk.children("/") == ["a"]
 
 
-async def test_a_silent_server_is_left(session, proxy: Proxy, server: Server) -> None:
+async def test_a_silent_server_is_left(session, proxy: Proxy, server: Site) -> None:
     """Nothing is closed, nothing answers: found by the missing heartbeat, within the session."""
     async with session(proxy.hosts, timeout=2) as zk:
         before = zk.session_id
@@ -130,7 +130,7 @@ async def test_a_silent_server_is_left(session, proxy: Proxy, server: Server) ->
         assert zk.session_id == before
 
 
-async def test_another_server_is_taken(server: Server, root: str) -> None:
+async def test_another_server_is_taken(server: Site, root: str) -> None:
     async with (
         proxy_to(server.port) as first,
         proxy_to(server.port) as second,
@@ -148,7 +148,7 @@ async def test_another_server_is_taken(server: Server, root: str) -> None:
             here.refusing = False
 
 
-async def test_hosts_can_be_replaced(server: Server) -> None:
+async def test_hosts_can_be_replaced(server: Site) -> None:
     async with proxy_to(server.port) as first, proxy_to(server.port) as second, connect(first.hosts) as zk:
         session_id = zk.session_id
         zk.set_hosts(second.hosts)

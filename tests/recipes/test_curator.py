@@ -17,9 +17,10 @@ from corekit_recipes.semaphore import Semaphore
 from kazoo.client import KazooClient
 
 from corekit.client import Client
+from tests.conftest import Site
 from tests.interop.programs import JVM_OPTIONS, build, curator_class_path
 from tests.recipes.checker import Record, Stay
-from tests.support.servers import Server, find_program
+from tests.support.servers import find_program
 
 pytestmark = [pytest.mark.anyio, pytest.mark.interop]
 
@@ -41,7 +42,7 @@ def contender(needs: Callable[..., list[str]], tmp_path_factory: pytest.TempPath
     return needs(build_contender, tmp_path_factory.mktemp("contender"))
 
 
-async def curator(contender: list[str], server: Server, path: str, kind: str, record: Record) -> None:
+async def curator(contender: list[str], server: Site, path: str, kind: str, record: Record) -> None:
     """Run Curator's contender to its end and take its stays."""
     command = [*contender, server.hosts, path, str(ROUNDS), kind]
     with anyio.fail_after(90):
@@ -64,7 +65,7 @@ async def ours(zk: Client, path: str, record: Record, layout: Layout) -> None:
                 await anyio.sleep(0.005)
 
 
-async def test_mutex(zk: Client, server: Server, root: str, contender: list[str]) -> None:
+async def test_mutex(zk: Client, server: Site, root: str, contender: list[str]) -> None:
     record = Record()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(curator, contender, server, f"{root}/lock", "mutex", record)
@@ -74,7 +75,7 @@ async def test_mutex(zk: Client, server: Server, root: str, contender: list[str]
     assert len(record.stays) == 3 * ROUNDS
 
 
-async def test_all_three_at_one_lock(zk: Client, server: Server, root: str, contender: list[str]) -> None:
+async def test_all_three_at_one_lock(zk: Client, server: Site, root: str, contender: list[str]) -> None:
     """Curator is told by its driver, kazoo by `extra_lock_patterns`, to look at each other's names; we always do."""
     record = Record()
 
@@ -99,7 +100,7 @@ async def test_all_three_at_one_lock(zk: Client, server: Server, root: str, cont
     assert len(record.stays) == 4 * ROUNDS
 
 
-async def test_read_write_lock(zk: Client, server: Server, root: str, contender: list[str]) -> None:
+async def test_read_write_lock(zk: Client, server: Site, root: str, contender: list[str]) -> None:
     record = Record()
 
     async def we(reads: bool) -> None:
@@ -117,7 +118,7 @@ async def test_read_write_lock(zk: Client, server: Server, root: str, contender:
     assert len(record.stays) == 4 * ROUNDS
 
 
-async def test_semaphore(zk: Client, server: Server, root: str, contender: list[str]) -> None:
+async def test_semaphore(zk: Client, server: Site, root: str, contender: list[str]) -> None:
     record = Record()
 
     async def we() -> None:
@@ -134,7 +135,7 @@ async def test_semaphore(zk: Client, server: Server, root: str, contender: list[
     assert len(record.stays) == 4 * ROUNDS
 
 
-async def test_leader_latch(zk: Client, server: Server, root: str, contender: list[str]) -> None:
+async def test_leader_latch(zk: Client, server: Site, root: str, contender: list[str]) -> None:
     record = Record()
 
     async def we() -> None:

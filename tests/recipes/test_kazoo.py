@@ -21,14 +21,14 @@ from corekit_recipes.semaphore import Semaphore
 from kazoo.client import KazooClient
 
 from corekit.client import Client, NotAcquired
+from tests.conftest import Site
 from tests.recipes.checker import Record
-from tests.support.servers import Server
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def kazoo(server: Server, root: str) -> Iterator[Callable[[], KazooClient]]:
+def kazoo(server: Site, root: str) -> Iterator[Callable[[], KazooClient]]:
     """`kazoo()` is one more connected kazoo client on the test's chroot."""
     clients: list[KazooClient] = []
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from corekit.client import Client, op
 from tests.client.proxy import Proxy, proxy_to
 from tests.client.waiting import until
+from tests.conftest import Site
 from tests.recipes.checker import Record
-from tests.support.servers import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -199,7 +199,7 @@ async def test_a_new_master_goes_on(zk: Client, session, proxy: Proxy, expire) -
         tasks.cancel_scope.cancel()
 
 
-async def test_broken_connections(zk: Client, session, server: Server, proxy: Proxy) -> None:
+async def test_broken_connections(zk: Client, session, server: Site, proxy: Proxy) -> None:
     """Masters, workers and submitters lose their connections all the time, and their sessions now and then."""
     board = TaskBoard(zk, "/app", max_attempts=100)
     records: dict[str, Record] = {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from corekit.cli.complete import PathArgument
-from corekit.cli.connection import Session, Target, command, run_async
+from corekit.cli.connection import JsonOption, Session, Target, command, run_async
+from corekit.cli.output import print_json
 from corekit.errors import EXIT_NOT_ACQUIRED, UserError
 from corekit_recipes.commands.attendant import Attendant
 from corekit_recipes.commands.lock_commands import WaitOption
@@ -44,7 +45,7 @@ async def barrier_release(session: Session, path: PathArgument) -> None:
     session.answer({"path": path, "was_closed": was_closed}, None if was_closed else f"{path} was open")
 
 
-def barrier_wait(target: Target, path: PathArgument, timeout: WaitOption = None) -> int:
+def barrier_wait(target: Target, path: PathArgument, timeout: WaitOption = None, json: JsonOption = False) -> int:
     """Wait while a barrier is closed. Ends with 75 if it is not released in time.
 
     [bold]Example[/bold]
@@ -62,6 +63,8 @@ def barrier_wait(target: Target, path: PathArgument, timeout: WaitOption = None)
                 await Barrier(zk, path).wait()
         if limit.cancelled_caught:
             raise UserError(f"{path} was not released within {timeout:g} s", EXIT_NOT_ACQUIRED)
+        if json:
+            print_json({"path": path, "released": True})
         return 0
 
     return run_async(lambda: Attendant().run(wait))

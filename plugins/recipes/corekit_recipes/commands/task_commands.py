@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsons
 import os
 import socket
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corekit.cli.complete import PathArgument
-from corekit.cli.connection import Session, Target, command, run_async
+from corekit.cli.connection import JsonOption, Session, Target, command, run_async
 from corekit.cli.output import print_json, print_table
 from corekit.errors import EXIT_NOT_ACQUIRED, CorekitError, UserError
 from corekit_recipes.commands.attendant import Attendant
@@ -45,7 +46,9 @@ def _identifier(name: str) -> str:
     return name or f"{socket.gethostname()}:{os.getpid()}"
 
 
-def master(target: Target, path: PathArgument, name: NameOption = "", attempts: AttemptsOption = 3) -> int:
+def master(
+    target: Target, path: PathArgument, name: NameOption = "", attempts: AttemptsOption = 3, json: JsonOption = False
+) -> int:
     """Be a master (or wait to become the one that leads): give tasks to workers, until Ctrl-C.
 
     [bold]Example[/bold]
@@ -66,7 +69,10 @@ def master(target: Target, path: PathArgument, name: NameOption = "", attempts: 
             while True:
                 term = one.term.token if one.is_leader and one.term is not None else None
                 if term != shown:
-                    print(f"leading, term {term}" if term is not None else "not leading", flush=True)
+                    if json:
+                        print(jsons.dumps({"leading": term is not None, "term": term}), flush=True)
+                    else:
+                        print(f"leading, term {term}" if term is not None else "not leading", flush=True)
                     shown = term
                 await anyio.sleep(POLL_SECONDS)
         return 0
