@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench clean
+.PHONY: help serve test lint format bench docs clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ format: $(VENV)/.installed-dev  ## Mend style and format where a tool can.
 
 bench: $(VENV)/.installed-dev  ## Run the benchmarks.
 	$(BIN)/python -m tests.bench
+
+docs: $(VENV)/.installed-dev  ## Write the pages that are made from the code: docs/cli.md, docs/recipes.md.
+	$(BIN)/python -m tests.docs
 
 clean:  ## Remove the virtual environment and what tools leave behind.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from tests.docs.pages import DOCS, MADE, blocks
 ONCE = dict(cli_page.commands(cli_page.once()))
 SHELL = dict(cli_page.commands(cli_page.in_shell()))
 # What prints no data: it runs until it is stopped, hands its terminal over, or answers by its exit code.
+PAGES = [*DOCS.glob("*.md"), DOCS.parent / "README.md"]
 WITHOUT_JSON = {"serve", "shell", "config exec", "worker", "plugin new", "plugin test"}
 
 
@@ -30,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("name", sorted(MADE))
 def test_made_pages_are_up_to_date(name: str) -> None:
-    assert (DOCS / name).read_text("utf-8") == MADE[name](), "run `python -m tests.docs`"
+    assert (DOCS / name).read_text("utf-8") == MADE[name](), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", ["client.md", "recipes.md"])
@@ -57,20 +60,51 @@ def test_the_python_blocks_run(name: str, site: Site) -> None:
 
 @pytest.mark.parametrize("names", sorted(ONCE), ids=" ".join)
 def test_a_command_has_examples_that_it_takes(names: tuple[str, ...]) -> None:
-    command = ONCE[names]
     name = " ".join(names)
-    _, examples, _ = cli_page.split(command.help or "")
+    _, examples, _ = cli_page.split(ONCE[names].help or "")
     if name == "getEphemerals":  # a session of its own has none: shown as typed in the shell
         examples = [f"corekit {example}" for example in examples]
     ours = [example for example in examples if f"corekit {name}" in example]
     assert ours, f"corekit {name} --help has no example of it"
     for example in ours:
-        before, _, text = example.partition(f"corekit {name}")
-        if before.endswith("$("):
-            text = text.partition(")")[0]
-        words = shlex.split(text, comments=True)
-        end = next((at for at, word in enumerate(words) if word in ("|", "||", "&&", ">")), len(words))
-        command.make_context(names[-1], words[:end])
+        parse(example)
+
+
+def parse(line: str) -> None:
+    """Fail unless the `corekit` in a command line of a shell is used as it wants to be."""
+    before, _, text = re.sub(r"\s+#\s.*", "", line).partition("corekit ")
+    if before.endswith("$("):
+        text = text.partition(")")[0]
+    words = shlex.split(text)
+    words = words[: next((at for at, word in enumerate(words) if word in ("|", "||", "&&", ">", "&")), len(words))]
+    names = next((tuple(words[:size]) for size in (2, 1) if tuple(words[:size]) in ONCE), None)
+    assert names is not None or words[:1] in (["--install-completion"], ["--version"]), f"no such command: {line}"
+    if names is not None:
+        ONCE[names].make_context(names[-1], words[len(names) :])
+
+
+@pytest.mark.parametrize("page", sorted(page.name for page in PAGES))
+def test_the_command_lines_of_a_page(page: str) -> None:
+    text = next(one for one in PAGES if one.name == page).read_text("utf-8")
+    lines = re.findall(r"^    (?:\$ )?(corekit [^\n]*)$", text, re.MULTILINE)
+    for line in lines if page != "cli.md" else ():  # all of its lines are those of the commands' help
+        if not line.startswith(("corekit listens", "corekit is ")):
+            parse(line)
+
+
+def test_the_python_of_the_readme(site: Site) -> None:
+    text = (DOCS.parent / "README.md").read_text("utf-8").replace("127.0.0.1:2181", site.hosts)
+    python = "\n".join(line if re.match(r"    (>>>|\.\.\.|[^$ ])", line) else "" for line in text.splitlines())
+    test = doctest.DocTestParser().get_doctest(python, {}, "README.md", "README.md", 0)
+    assert len(test.examples) > 6
+    runner = doctest.DocTestRunner(verbose=False)
+    report: list[str] = []
+    try:
+        runner.run(test, out=report.append, clear_globs=False)
+    finally:
+        test.globs["zk"].stop()
+        test.globs["zk"].close()
+    assert not report, "".join(report)
 
 
 def test_what_prints_data_prints_json() -> None:
@@ -132,8 +166,6 @@ def all_options(command: Any) -> set[str]:
 
 
 def test_links_lead_somewhere() -> None:
-    import re
-
-    for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert Path(page.parent, target).exists(), f"{page.name} links to {target}"
