@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from corekit_sqlite.storage import SqliteStorage
 
 from corekit.errors import DamagedError, DataDirError
 from corekit.testing.storage import entries_of, log_of
-from corekit_sqlite.storage import SqliteStorage
 
 Answer = tuple[list[int], list[tuple[bytes, bytes]]]
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import trio
+from corekit_sqlite.database import Writer
+from corekit_sqlite.storage import SqliteStorage
 
 from corekit.client import Client, connect
 from corekit.errors import EXIT_DISK, DamagedError
 from corekit.testing.disk_faults import DiskFaults, build
 from corekit.testing.process import ServerProcess
 from corekit.testing.storage_crash import FAILED, CrashTest
-from corekit_sqlite.database import Writer
-from corekit_sqlite.storage import SqliteStorage
 
 SQLITE = "corekit_sqlite.storage:SqliteStorage"
 POWER_CUTS = 10
