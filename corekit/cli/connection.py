@@ -54,7 +54,7 @@ HostsOption = Annotated[
         "-H",
         envvar="COREKIT_HOSTS",
         metavar="HOST:PORT,...[/CHROOT]",
-        help="Servers of the ensemble.",
+        help="Servers of the ensemble; unix:/PATH is a socket of this machine.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -45,7 +45,8 @@ async def connect(
             await zk.create("/config", b"1", parents=True)
 
     Args:
-        hosts: `host:port,host:port/chroot`; tried in random order, names resolved at each try.
+        hosts: `host:port,host:port/chroot`; tried in random order, names resolved at each try. Or the path of a Unix
+            socket, `unix:/run/corekit/client.sock`, with a chroot after another colon: `unix:/path:/chroot`.
         timeout: session timeout in seconds to ask for: how long the ensemble waits for a silent client.
         auth: credentials, presented on every connection.
         read_only: servers that have lost their quorum will do as well (state CONNECTED_READ_ONLY).
@@ -70,6 +71,8 @@ async def connect(
         UserError: the hosts or a number make no sense.
     """
     parsed, chroot = parse_hosts(hosts)
+    if tls is not None and any(host.is_socket for host in parsed):
+        raise UserError(f"{hosts}: there is no TLS on a Unix socket; leave it out")
     if timeout <= 0 or flight < 1:
         raise UserError("timeout must be above 0 and flight at least 1")
     options = Options(

@@ -1,4 +1,4 @@
-"""Reaching a server: names resolved anew at each dial, addresses in random order, TLS if asked for.
+"""Reaching a server: names resolved anew at each dial, addresses in random order, TLS if asked for; or a Unix socket.
 
 Not here: what is said on the connection (`session.py`), and when to dial (`runner.py`).
 """
@@ -31,6 +31,8 @@ async def dial(host: Host, seconds: float, tls: ssl.SSLContext | None = None) ->
         TimeoutError: nothing answered in time.
     """
     with anyio.fail_after(seconds):
+        if host.is_socket:
+            return await anyio.connect_unix(host.name)
         found = await anyio.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         random.shuffle(addresses)

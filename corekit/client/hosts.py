@@ -1,5 +1,8 @@
 """Connect strings: `host:port,host:port/chroot`, as every ZooKeeper client takes them (`ConnectStringParser`).
 
+Beside those, `unix:/path/of/socket` for the server of this machine that has a transport on Unix sockets; a chroot follows
+after a second colon: `unix:/run/corekit/client.sock:/app`.
+
 Not here: names are resolved at each dial, in `dial.py`.
 """
 
@@ -13,13 +16,23 @@ from corekit.model.paths import is_valid
 DEFAULT_PORT = 2181
 
 
+_UNIX = "unix:"
+
+
 class Host(NamedTuple):
-    """A server as written: a name or an address, and a port."""
+    """A server as written: a name or an address, and a port; or the path of a Unix socket and 0."""
 
     name: str
     port: int
 
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is reached over a Unix socket."""
+        return self.name.startswith("/")
+
     def __str__(self) -> str:
+        if self.is_socket:
+            return _UNIX + self.name
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
@@ -31,11 +44,17 @@ def parse_hosts(text: str) -> tuple[list[Host], str]:
     Raises:
         UserError: no host, a bad port, or a chroot that is not a path.
     """
-    servers, slash, chroot = text.strip().partition("/")
-    chroot = (slash + chroot).rstrip("/")
+    if text.strip().startswith(_UNIX):
+        path, colon, chroot = text.strip().removeprefix(_UNIX).partition(":/")
+        if not path.startswith("/"):
+            raise UserError(f"{text!r}: a Unix socket is written with its full path, unix:/run/corekit/client.sock")
+        hosts = [Host(path, 0)]
+    else:
+        servers, colon, chroot = text.strip().partition("/")
+        hosts = [_host(part.strip(), text) for part in servers.split(",") if part.strip()]
+    chroot = ("/" + chroot).rstrip("/") if colon else ""
     if chroot and not is_valid(chroot.encode()):
         raise UserError(f"chroot {chroot!r} in {text!r} is not a valid path")
-    hosts = [_host(part.strip(), text) for part in servers.split(",") if part.strip()]
     if not hosts:
         raise UserError(f"no server in {text!r}; write host:port,host:port/chroot")
     return list(dict.fromkeys(hosts)), chroot

@@ -22,13 +22,17 @@ from corekit.errors import NO_NODE, UserError
         ("h1:1/", [("h1", 1)], ""),
         ("[::1]:9,[fe80::1]/a/b", [("::1", 9), ("fe80::1", 2181)], "/a/b"),
         ("::1", [("::1", 2181)], ""),
+        ("unix:/run/a.sock", [("/run/a.sock", 0)], ""),
+        ("unix:/run/a.sock:/", [("/run/a.sock", 0)], ""),
+        ("unix:/run/a,b:c.sock:/app/x", [("/run/a,b:c.sock", 0)], "/app/x"),
+        ("unix", [("unix", 2181)], ""),
     ],
 )
 def test_connect_strings(text: str, hosts: list[tuple[str, int]], chroot: str) -> None:
     assert parse_hosts(text) == ([Host(*host) for host in hosts], chroot)
 
 
-@pytest.mark.parametrize("text", ["", "/a", "h:x", "h:0", "h:70000", ":1", "[::1", "[::1]1", "h/a//b", "h:²"])
+@pytest.mark.parametrize("text", ["", "/a", "h:x", "h:0", "h:70000", ":1", "[::1", "[::1]1", "h/a//b", "h:²", "unix:", "unix:a.sock", "unix:/a://b"])
 def test_connect_strings_refused(text: str) -> None:
     with pytest.raises(UserError):
         parse_hosts(text)
@@ -37,6 +41,7 @@ def test_connect_strings_refused(text: str) -> None:
 def test_host_text() -> None:
     assert str(Host("::1", 1)) == "[::1]:1"
     assert str(Host("h", 1)) == "h:1"
+    assert str(Host("/run/a.sock", 0)) == "unix:/run/a.sock"
 
 
 def test_acl_text() -> None:
