@@ -1,6 +1,6 @@
 """Connect strings: `host:port,host:port/chroot`, as every ZooKeeper client takes them (`ConnectStringParser`).
 
-Beside those, `unix:/path/of/socket` for the server of this machine that has a transport on Unix sockets; a chroot follows
+Beside those, `unix:/path/of/socket` for a server of this machine whose transport is Unix sockets. A chroot follows
 after a second colon: `unix:/run/corekit/client.sock:/app`.
 
 Not here: names are resolved at each dial, in `dial.py`.

@@ -32,7 +32,10 @@ def test_connect_strings(text: str, hosts: list[tuple[str, int]], chroot: str) -
     assert parse_hosts(text) == ([Host(*host) for host in hosts], chroot)
 
 
-@pytest.mark.parametrize("text", ["", "/a", "h:x", "h:0", "h:70000", ":1", "[::1", "[::1]1", "h/a//b", "h:²", "unix:", "unix:a.sock", "unix:/a://b"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "/a", "h:x", "h:0", "h:70000", ":1", "[::1", "[::1]1", "h/a//b", "h:²", "unix:", "unix:a.sock", "unix:/a://b"],
+)
 def test_connect_strings_refused(text: str) -> None:
     with pytest.raises(UserError):
         parse_hosts(text)

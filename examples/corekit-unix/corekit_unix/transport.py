@@ -1,9 +1,9 @@
 """The transport: Unix sockets, and TCP for what has to leave the machine.
 
 Rules
-- An address with a slash in it is the path of a socket. No address means `client-PORT.sock` in a directory, where port 0
-  picks a free number. Any other address is TCP, as with the plugin `tcp`: the links between the servers of an ensemble need
-  it, and another client protocol may stay on the network.
+- An address with a slash in it is the path of a socket. No address means `client-PORT.sock` in a directory; port 0 is a
+  free number. Any other address is TCP, as with the plugin `tcp`: links between the servers of an ensemble need it, and
+  another client protocol may stay on the network.
 - A socket whose server is gone (a file that nobody listens on) is taken over; a file that is no socket never is. The
   directory is locked meanwhile, so that of two servers that start at once one is told that the other is there.
 - Nobody who may not connect can do so for a moment: the permissions are set before the socket has a name.
@@ -33,7 +33,6 @@ from corekit_unix.scheme import NAME
 PATH_BYTES_MAX = 107  # what the kernel has room for, with the zero behind it
 
 _BACKLOG = 1024
-_PROBE_SECONDS = 1.0
 _credentials = struct.Struct("iII")  # pid, uid, gid of SO_PEERCRED
 
 
@@ -211,13 +210,13 @@ def _remove_stale(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_PROBE_SECONDS)
+        probe.setblocking(False)
         try:
             probe.connect(os.fspath(path))
         except ConnectionRefusedError:
             path.unlink()
             return
-        except TimeoutError:  # its backlog is full: somebody is there
+        except BlockingIOError:  # its backlog is full: somebody is there
             pass
     raise OSError(errno.EADDRINUSE, "in use")
 
