@@ -36,6 +36,7 @@ BUILT_IN: dict[str, frozenset[str] | None] = {
     "version": None,
     "config": frozenset({"show", "ensemble"}),
     "plugin": frozenset({"new", "test"}),
+    "ensemble": frozenset({"create", "up"}),
     "shell": None,
     "status": None,
     **{name: None for name, verb in VERBS.items() if Where.ONCE in verb.where},
@@ -100,6 +101,10 @@ def build(only: str | None = None) -> typer.Typer:
         from corekit.cli.plugin_cmd import plugin_app
 
         app.add_typer(plugin_app, name="plugin", rich_help_panel="Server")
+    if only in (None, "ensemble"):
+        from corekit.cli.ensemble_cmd import ensemble_app
+
+        app.add_typer(ensemble_app, name="ensemble", rich_help_panel="Server")
     app.command(rich_help_panel="Server")(version)
     if only is None or only in ("status", "shell"):
         from corekit.cli.shell import shell

@@ -190,11 +190,16 @@ async def look(target: Target, listed: bool) -> list[ServerStatus]:
     for one in servers:
         if one.role == "serving":
             await _by_session(one, target, seconds)
+    set_lags(servers)
+    return servers
+
+
+def set_lags(servers: list[ServerStatus]) -> None:
+    """How far each is behind the newest of them."""
     newest = max((one.zxid for one in servers if one.zxid is not None), default=0)
     for one in servers:
         if one.zxid is not None and one.zxid >> 32 == newest >> 32:
             one.lag = (newest & _COUNTER) - (one.zxid & _COUNTER)
-    return servers
 
 
 async def ask(host: Host, seconds: float, tls: ssl.SSLContext | None) -> ServerStatus:
