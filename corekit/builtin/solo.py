@@ -17,18 +17,25 @@ _COUNTER_MAX = 0xFFFF0000  # a new epoch starts here, well before the counter ru
 
 
 class SoloConsensus:
-    """Orders the entries of a single server. The epoch only changes when the counter of the zxid runs out."""
+    """Orders the entries of a single server.
+
+    With its first entry the server enters epoch 1: that is how the consensus of an ensemble, if the server becomes a
+    member of one later, knows that its data is complete. The zxids stay in epoch 0 as on a ZooKeeper server of its own,
+    until their counter runs out.
+    """
 
     wake_at = 1 << 62  # never
 
     def __init__(self) -> None:
         self._host: ConsensusHost | None = None
         self._last = 0
+        self._entered = False
 
     def start(self, host: ConsensusHost, recovery: Recovery, now_ms: int) -> None:
         """Serve at once: everything in the log of a single server is committed."""
         self._host = host
         self._last = recovery.last_zxid
+        self._entered = recovery.current_epoch > 0
         host.committed(recovery.last_zxid)
         host.serve("standalone", recovery.last_zxid + 1)
 
@@ -41,6 +48,9 @@ class SoloConsensus:
         assert first_zxid == self._last + 1, "entries must be consecutive"
         self._last = last_zxid
         self._host.persist(first_zxid, entries, last_zxid)
+        if not self._entered:
+            self._entered = True
+            self._host.save_epochs(1, 1)
         if last_zxid & 0xFFFFFFFF >= _COUNTER_MAX:
             epoch = (last_zxid >> 32) + 1
             self._host.save_epochs(epoch, epoch)

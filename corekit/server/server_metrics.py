@@ -81,7 +81,7 @@ class ServerMetrics:
             "ephemerals_count": lambda: sum(map(len, tree.ephemerals.values())),
             "approximate_data_size": lambda: tree.data_bytes,
             "global_sessions": lambda: len(sessions),
-            "local_sessions": lambda: 0,
+            "local_sessions": lambda: len(replica.local.tracker.sessions),
             "open_file_descriptor_count": open_files,
             "max_file_descriptor_count": open_files_max,
             "auth_failed_count": lambda: stats.auth_failed,

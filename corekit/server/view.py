@@ -14,6 +14,7 @@ from corekit.config.members import ServerSpec, bracket
 from corekit.model import paths
 from corekit.model.acl import OPEN_KEY, allows
 from corekit.model.digest import VERSION as DIGEST_VERSION
+from corekit.model.sessions import SessionTracker
 from corekit.replica.connection import Connection
 from corekit.server.admin_commands import Ensemble, Health, Member
 from corekit.server.environment import environment, system_properties
@@ -142,9 +143,18 @@ class View:
             )
 
     def sessions(self) -> SessionsDump:
-        """Every session, by expiry."""
-        wall = self._replica.wall_ms - self._replica.now_ms
-        return SessionsDump(buckets=[(at + wall, ids) for at, ids in self._replica.sessions.buckets()])
+        """Every session: by expiry where this server expires it, else its timeout."""
+        replica = self._replica
+        wall = replica.wall_ms - replica.now_ms
+
+        def buckets(tracker: SessionTracker) -> list[tuple[int, list[int]]]:
+            return [(at + wall, ids) for at, ids in tracker.buckets()]
+
+        local = buckets(replica.local.tracker) if replica.local.enabled else None
+        if replica.leading:
+            return SessionsDump(buckets(replica.sessions), local=local)
+        timeouts = [(session.id, session.timeout_ms) for session in replica.sessions.sessions.values()]
+        return SessionsDump(timeouts=timeouts, local=local)
 
     def ephemerals(self) -> Iterable[tuple[int, Iterable[bytes]]]:
         """Ephemeral znodes by session."""

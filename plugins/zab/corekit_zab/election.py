@@ -78,6 +78,7 @@ class Election:
         self._votes: dict[int, Vote] = {}  # of this round
         self._outside: dict[int, Vote] = {}  # of servers that follow or lead
         self._empty: set[int] = set()  # voters that have no data
+        self._incomplete: set[int] = set()  # voters that do not vote, for want of complete data
         self._resend_ms = 0
         self._resend_at = NEVER
         self._finalize_at = NEVER
@@ -92,6 +93,7 @@ class Election:
         self._round += 1
         self._outside.clear()
         self._empty.clear()
+        self._incomplete.clear()
         self._resend_ms = self.engine.options.notify_ms
         self._tell_at = self.started_ms + TELL_FIRST_MS
         self._new_round(self._own_vote())
@@ -165,6 +167,7 @@ class Election:
         if note.state == LOOKING and note.round < self._round:
             engine.election_links.send(sid, self._note())
         if note.state == LOOKING:
+            (self._incomplete.add if note.zxid == -1 else self._incomplete.discard)(sid)
             self._heard_of_data(sid, note)
         if not self.looking or note.leader not in voters:
             return
@@ -289,9 +292,11 @@ class Election:
         absent = [f"server.{sid}" for sid in sorted(engine.ensemble.voters) if sid != engine.sid and sid not in links]
         text = f"no leader for {(now - self.started_ms) // 1000} s"
         text += f"; not reached: {', '.join(absent)}" if absent else "; every voter is reached"
-        if not engine.trusted and engine.sid in engine.ensemble.voters:
-            text += "; this server does not vote, as its data may be incomplete"
-            if engine.empty:
+        own = {engine.sid} if not engine.trusted and engine.sid in engine.ensemble.voters else set()
+        incomplete = [f"server.{sid}" for sid in sorted(self._incomplete | own)]
+        if incomplete:
+            text += f"; do not vote, as their data may be incomplete: {', '.join(incomplete)}"
+            if engine.empty or not (own or absent):
                 text += ". A new ensemble begins when all its voters are there, see `initialize` in docs/ensembles.md"
         engine.log("warning", text)
 

@@ -280,6 +280,14 @@ class Learner:
         if self._base == -1:
             raise ProtocolError(f"{wire.NAMES[kind]} for a server that needs a snapshot")
         if kind == wire.TRUNC and zxid != engine.last_zxid:
+            if zxid < engine.committed:
+                engine.log(
+                    "error",
+                    f"the history of server.{self.leader} ends at 0x{zxid:x}, but 0x{engine.committed:x} is decided: "
+                    "the others have lost data, or this server's data is of another ensemble. It stays outside; "
+                    "see docs/ensembles.md, `When histories contradict each other`",
+                )
+                raise ProtocolError(f"told to cut the log to 0x{zxid:x}, below what is decided")
             if not self._has(zxid):
                 engine.resync = True
                 engine.log("warning", f"told to cut the log to 0x{zxid:x}, which is not in it: asking for a snapshot")
