@@ -39,6 +39,7 @@ BUILT_IN: dict[str, frozenset[str] | None] = {
     "ensemble": frozenset({"create", "up"}),
     "shell": None,
     "status": None,
+    "check": None,
     **{name: None for name, verb in VERBS.items() if Where.ONCE in verb.where},
 }
 
@@ -112,6 +113,10 @@ def build(only: str | None = None) -> typer.Typer:
 
         app.command(rich_help_panel="Ensemble")(connected(status))
         app.command(rich_help_panel="Ensemble")(connected(shell))
+    if only in (None, "check"):
+        from corekit.cli.check_cmd import check
+
+        app.command(rich_help_panel="Ensemble")(connected(check))
     for name in VERBS if only is None else {only} & set(VERBS):
         register(app, name, Where.ONCE)
     return app

@@ -17,7 +17,9 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from tests.differential.requests import SUPER_ID
 from tests.fuzz.inputs import PATH, Input, Inputs
 from tests.support import rawzk
 from tests.support.rawzk import Closed, RawClient, RawError, frame, int32, text
@@ -28,6 +30,16 @@ SLOW_AT_ONCE = 24
 ANSWER_SECONDS = 30.0
 TREE_NODES_MAX = 3000
 SOCKET_SECONDS = 20.0
+RESTART_EVERY = 10_000
+RSS_GROWTH_MB = 250.0
+SETTINGS: dict[str, object] = {
+    "tickTime": 500,
+    "maxSessionTimeout": 10_000,
+    "zookeeper.extendedTypesEnabled": "true",
+    "zookeeper.enforceQuota": "true",
+    "zookeeper.DigestAuthenticationProvider.superDigest": SUPER_ID,
+    "znode.container.checkIntervalMs": 100_000_000,
+}
 _PING = frame(int32(rawzk.XID_PING) + int32(rawzk.PING))
 _PING_XID = int32(rawzk.XID_PING)
 _RESET = struct.pack("ii", 1, 0)
@@ -265,8 +277,23 @@ def prune(port: int) -> int:
     return len(tree)
 
 
-def attack(server: Server, seed: int, inputs: int, restart_every: int, figures: Figures, rss_growth_mb: float) -> None:
-    """Throw `inputs` at a running server in rounds. Raises AssertionError."""
+def fuzz_client_port(kind: str, directory: Path, seed: int, inputs: int) -> Figures:
+    """Throw `inputs` at a server of its own.
+
+    Raises:
+        AssertionError: something did not hold; the text names the seed and how far it came.
+    """
+    figures = Figures()
+    with Server.start(kind, directory, SETTINGS) as server:
+        try:
+            _attack(server, seed, inputs, figures)
+            assert "Traceback" not in server.log(), server.log()[-4000:]
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}, after {figures.inputs} inputs: {error}") from None
+    return figures
+
+
+def _attack(server: Server, seed: int, inputs: int, figures: Figures) -> None:
     source = Inputs(seed)
     started = time.monotonic()
     with RawClient("127.0.0.1", server.port) as client:
@@ -279,7 +306,7 @@ def attack(server: Server, seed: int, inputs: int, restart_every: int, figures: 
         before = rss_mb(server.pid)
         canary = Canary(server.port)
         attacker = Attack(server.port, source, figures)
-        count = min(restart_every, inputs - thrown)
+        count = min(RESTART_EVERY, inputs - thrown)
         try:
             attacker.throw(count)
         finally:
@@ -292,7 +319,7 @@ def attack(server: Server, seed: int, inputs: int, restart_every: int, figures: 
         wait_for_sockets(server.pid, idle)
         after = rss_mb(server.pid)
         figures.rss_mb += [before, after]
-        assert after - before < rss_growth_mb, f"RSS grew from {before:.0f} to {after:.0f} MB in {count} inputs"
+        assert after - before < RSS_GROWTH_MB, f"RSS grew from {before:.0f} to {after:.0f} MB in {count} inputs"
         prune(server.port)
         _restart_is_the_same(server, hard=random.Random(thrown).random() < 0.5)
     figures.seconds += time.monotonic() - started

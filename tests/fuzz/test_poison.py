@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.run import rss_mb, tree_of
-from tests.fuzz.test_client_port import SETTINGS
+from tests.fuzz.run import SETTINGS, rss_mb, tree_of
 from tests.support import rawzk
 from tests.support.rawzk import OPEN_ACL, Closed, RawClient, buffer, create_body, frame, int32, int64, text
 from tests.support.servers import Server
