@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from corekit.testing.linear import check
 from corekit.testing.linear.history import dump, load
 from tests.cluster.cluster import Cluster
 from tests.cluster.nemesis import Nemesis
@@ -62,7 +64,6 @@ def test_a_bad_history_is_explained(run: Run, tmp_path: Path) -> None:
     done = run("h.jsonl")
     assert done.returncode == 1
     assert "VIOLATED, 1 contradiction" in done.stdout
-    assert '>     5  b          5.000  6.000  get          "1", version 0' in done.stdout
     assert "the znode could only be: a value that no read here returned, version 1" in done.stdout
     assert "exists" not in done.stdout, "what is not needed is shown"
     shown = json.loads(run("h.jsonl", "--json").stdout)
@@ -70,6 +71,15 @@ def test_a_bad_history_is_explained(run: Run, tmp_path: Path) -> None:
     assert shown["violations"][0]["failed"] == 5
     assert [one["line"] for one in shown["violations"][0]["operations"]] == [3, 5]
     assert [one["line"] for one in shown["violations"][0]["context"]] == [2]
+
+
+def test_the_page_about_it_is_right(run: Run, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checking.md").read_text()
+    lines = [line.strip() for line in page.splitlines() if line.startswith("    {")]
+    assert not check(load(lines)).violations
+    (tmp_path / "h.jsonl").write_text(STALE)
+    report = run("h.jsonl").stdout.partition("  Lines in brackets")[0]
+    assert textwrap.indent(report.strip(), "    ").replace("    \n", "\n") in page
 
 
 @pytest.mark.parametrize(
@@ -118,12 +128,12 @@ def test_no_server_is_said_so(run: Run) -> None:
 
 def recorded(run: Run, tmp_path: Path, hosts: str, *more: str) -> None:
     for reads in ("sync", "plain"):
-        done = run("--record", hosts, "--seconds", "2", "--reads", reads, "-o", f"{reads}.jsonl", *more)
+        done = run("--record", hosts, "--seconds", "1", "--reads", reads, "-o", f"{reads}.jsonl", *more)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "linearizable" in done.stdout
         with open(tmp_path / f"{reads}.jsonl") as lines:
             operations = load(lines)
-        assert len(operations) > 200
+        assert len(operations) > 100
         assert any(one.plain for one in operations) == (reads == "plain")
 
 
