@@ -64,7 +64,7 @@ def test_a_bad_history_is_explained(run: Run, tmp_path: Path) -> None:
     done = run("h.jsonl")
     assert done.returncode == 1
     assert "VIOLATED, 1 contradiction" in done.stdout
-    assert "the znode could only be: a value that no read here returned, version 1" in done.stdout
+    assert 'the znode could only be: "2", version 1.' in done.stdout
     assert "exists" not in done.stdout, "what is not needed is shown"
     shown = json.loads(run("h.jsonl", "--json").stdout)
     assert shown["ok"] is False
