@@ -14,15 +14,17 @@ class Connection:
 
     Requests of one connection are answered in order. Writes are proposed at once; a read that comes after the
     connection's own pending writes is held until they are committed (`held`), reads of others are not delayed by
-    them.
+    them. A sync and a write are answered by different ways, so one waits for the other (`behind`).
 
     Attributes:
         out: encoded replies and events to send, in order.
         woken: called once when `out` becomes non-empty or `closing` is set outside of a call to `Replica.feed` for this
             connection; the owner of the socket sets it.
         queued: `woken` was called and the owner has not taken `out` yet.
-        submitted, done: own writes proposed and answered so far.
+        submitted, done: own writes and syncs handed on and answered so far.
+        syncs: how many of those that are not answered are syncs.
         held: (own writes to wait for, xid, op, body) of reads that wait.
+        behind: (xid, op, body) of requests that wait until a write or sync before them may go, and it first of all.
         ready: the session is established; requests are only fed after that.
         closing: why the connection is to be closed once `out` is sent, or None.
         established_ms, received, sent, last_*: for `cons` and the admin port.
@@ -30,6 +32,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "behind",
         "closing",
         "done",
         "established_ms",
@@ -53,6 +56,7 @@ class Connection:
         "session",
         "session_id",
         "submitted",
+        "syncs",
         "timeout_ms",
         "total_latency_ms",
         "woken",
@@ -75,7 +79,9 @@ class Connection:
         self.closing: str | None = None
         self.submitted = 0
         self.done = 0
+        self.syncs = 0
         self.held: deque[tuple[int, int, int, bytes]] = deque()
+        self.behind: deque[tuple[int, int, bytes]] = deque()
         self.established_ms = now_ms
         self.received = 0
         self.sent = 0

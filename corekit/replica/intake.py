@@ -3,7 +3,7 @@ the order of transactions (`replica.py`).
 
 The hot path is `feed`: getData and exists without surprises are answered in the loop itself, from the same records as
 by `reads.py`. A write is prepared at once; a read of a connection with writes in flight is held until they are
-answered.
+answered. Writes wait for the connection's syncs and syncs for its writes: which of them is decided first is not known.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ class Intake(ABC):
         """Whether reading from this connection should wait (`globalOutstandingLimit`)."""
         return (
             self.outstanding >= self.options.global_outstanding_limit and connection.submitted != connection.done
-        ) or (connection.owed > CLIENT_OUT_PAUSE_BYTES or len(connection.held) >= CLIENT_HELD_MAX)
+        ) or (
+            connection.owed > CLIENT_OUT_PAUSE_BYTES or len(connection.held) + len(connection.behind) >= CLIENT_HELD_MAX
+        )
 
     # ---------------------------------------------------------------------------------------- requests
     def feed(self, connection: Connection, data: bytes) -> int:
@@ -127,7 +129,7 @@ class Intake(ABC):
             ProtocolError: a frame that no client sends; the connection must be closed.
         """
         pos, end = 0, len(data)
-        if connection.held:
+        if connection.held or connection.behind:
             self.release(connection)
         if connection.owed > CLIENT_OUT_PAUSE_BYTES:
             return 0
@@ -200,6 +202,20 @@ class Intake(ABC):
         self.stats.received += frames
 
     def _request(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        if connection.behind or not self._may_go(connection, op):
+            connection.behind.append((xid, op, body))
+        else:
+            self._perform(connection, xid, op, body)
+
+    def _may_go(self, connection: Connection, op: int) -> bool:
+        """Writes and syncs of one connection are not in flight together."""
+        if op in _WRITES:
+            return not connection.syncs
+        if op == ops.SYNC and self.remote.consensus is not None:
+            return connection.submitted - connection.done == connection.syncs
+        return True
+
+    def _perform(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
         if op in _WRITES:
             self._write(connection, xid, op, body)
         elif op == ops.SYNC and self.remote.consensus is not None:
@@ -234,7 +250,18 @@ class Intake(ABC):
         connection.out.append(_reply_head(16 + len(reply), xid, self.tree.zxid, code) + reply)
 
     def release(self, connection: Connection) -> None:
-        """Answer held requests that no longer wait for a write, as long as the replies are not too much at once."""
+        """Go on with requests that need not wait any more, as long as the replies are not too much at once."""
+        self._release_held(connection)
+        behind = connection.behind
+        while (
+            behind
+            and connection.ready
+            and connection.owed <= CLIENT_OUT_PAUSE_BYTES
+            and self._may_go(connection, behind[0][1])
+        ):
+            self._perform(connection, *behind.popleft())
+
+    def _release_held(self, connection: Connection) -> None:
         held, done = connection.held, connection.done
         while held and held[0][0] <= done and connection.owed <= CLIENT_OUT_PAUSE_BYTES:
             _, xid, op, body = held.popleft()
@@ -251,7 +278,7 @@ class Intake(ABC):
     def _refuse(self, connection: Connection, xid: int, code: int) -> None:
         """Answer a request that takes no zxid with an error, after the connection's pending writes."""
         connection.held.append((connection.submitted, xid, ops.ERROR, _pack_int(code)))
-        self.release(connection)
+        self._release_held(connection)
 
     def _refuse_write(self, connection: Connection, xid: int, op: int, body: bytes, code: int) -> None:
         self.observing.refused(connection, op, body, code)

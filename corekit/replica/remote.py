@@ -1,9 +1,9 @@
 """Requests between servers: a learner's clients are answered through the leader, a leader prepares for its learners.
 
 On a learner a write, a sync or a session that comes back is handed to consensus, and answered when the leader's word
-arrives: a committed entry that bears the session and xid, `synced`, or `revalidated`. A connection's answers keep
-their order because all three come in the order in which they were asked. Sources: `FollowerRequestProcessor`,
-`Learner`, `LearnerHandler`.
+arrives: a committed entry that bears the session and xid, `synced`, or `revalidated`. Each of the three comes in the
+order in which it was asked; a sync may take longer than a write behind it, so `Intake` never has both in flight for
+one connection. Sources: `FollowerRequestProcessor`, `Learner`, `LearnerHandler`.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Remote:
         connection.submitted += 1
         self._asked.setdefault(connection, deque()).append((xid, op, body, connection.identities))
         if op == ops.SYNC:
+            connection.syncs += 1
             self.consensus.sync(connection.session_id, xid, body)
         else:
             self.consensus.forward(connection.session_id, xid, op, body, connection.identities)
@@ -148,6 +149,7 @@ class Remote:
         asked = self._asked.get(owner) if owner is not None else None
         if owner is not None and asked and asked[0][:2] == (cxid, ops.SYNC):
             xid, _, body, _ = asked.popleft()
+            owner.syncs -= 1
             code, reply = self._replica.reads.answer(owner, ops.SYNC, body)
             self._answer(owner, _reply_head(16 + len(reply), xid, self._replica.tree.zxid, code) + reply)
 

@@ -110,7 +110,7 @@ class Replica(Intake):
         self.remote = Remote(self, server_id)
         self.stats = Stats()
         self.digests: deque[tuple[int, int]] = deque(maxlen=1024)
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in order of arrival: no run depends on addresses
         self.serving = False
         self.leading = False
         self.read_only = False
@@ -341,7 +341,7 @@ class Replica(Intake):
                     observing.decided(zxid, connection, entry, before)
                 connection.out.append(frame)
                 connection.done += 1
-                if connection.held:
+                if connection.held or connection.behind:
                     self.release(connection)
                 if not connection.queued:
                     connection.wake()
@@ -454,14 +454,14 @@ class Replica(Intake):
             for identity in identities(scheme, "on_connect", scheme.on_connect(peer))
         ]
         connection = Connection(peer, [*known, *peer.identities], woken, self.now_ms)
-        self.connections.add(connection)
+        self.connections[connection] = None
         self.observing.tell(self.observing.connection_opened, peer)
         return connection
 
     def disconnect(self, connection: Connection) -> None:
         """The connection is gone; its session stays until it expires or comes back."""
         if connection in self.connections:
-            self.connections.discard(connection)
+            del self.connections[connection]
             why = connection.closing or "disconnected"
             self.observing.tell(self.observing.connection_closed, connection.peer, why)
         self.watches.forget(connection)

@@ -68,9 +68,7 @@ class Kernel(EnsembleSide):
     ) -> None:
         self.storage = storage
         self.consensus = consensus
-        self.replica = Replica(
-            options, schemes, first_session_id(server_id, time.time_ns() // 1_000_000), observers, server_id
-        )
+        self.replica = Replica(options, schemes, first_session_id(server_id, self.wall_ms()), observers, server_id)
         self.disk = disk_worker(storage, notify, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
         self.rules = rules.ConsensusRules(consensus, alone=not isinstance(consensus, EnsembleConsensus))
         self.view: Any = None
@@ -152,10 +150,14 @@ class Kernel(EnsembleSide):
         raise error
 
     # -------------------------------------------------------------------------------------------- turns
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
     def set_time(self) -> None:
         """Begin a turn."""
         now_ns = time.monotonic_ns()
-        self.replica.set_time(now_ns // 1_000_000, time.time_ns() // 1_000_000)
+        self.replica.set_time(now_ns // 1_000_000, self.wall_ms())
         self.replica.now_us = now_ns // 1000
 
     def end_turn(self) -> None:

@@ -465,7 +465,7 @@ class ProtocolSuite:
         server.settle()
         assert two.call(self.get("/a")).data == b"1", "what was sent is done, although nobody is there for the answer"
         two.line.close()
-        assert server.kernel.replica.connections == set(), "`disconnect` was not called"
+        assert not server.kernel.replica.connections, "`disconnect` was not called"
 
     def test_the_session_of_a_client_that_is_gone_ends_in_time(self) -> None:
         server, one, two = self.pair()

@@ -154,6 +154,34 @@ def test_sync_is_answered_when_consensus_says_so_and_holds_what_follows() -> Non
     assert Reader(synced.body).string() == b"/"
 
 
+def test_a_sync_that_is_answered_late_keeps_its_place() -> None:
+    """A quorum may confirm a sync later than it commits a write that was sent after it; answers keep their order."""
+    pair = Pair()
+    client = pair.client()
+    script = [
+        (ops.SYNC, PathRequest(b"/").encode()),
+        (ops.CREATE, create(b"/a")),
+        (ops.SET_DATA, SetDataRequest(b"/a", b"new", 0).encode()),
+        (ops.SYNC, PathRequest(b"/a").encode()),
+        (ops.GET_DATA, PathWatchRequest(b"/a", False).encode()),
+        (ops.CREATE, create(b"/b")),
+        (ops.EXISTS, PathWatchRequest(b"/b", False).encode()),
+    ]
+    for op, body in script:
+        client.send(op, body)
+    late, pair.uplink.answers = pair.uplink.answers, []
+    pair.settle()
+    assert client.replies() == []
+    pair.uplink.answers = late
+    replies = []
+    for _ in range(4):
+        pair.settle()
+        replies += client.replies()
+    assert [reply.xid for reply in replies] == sorted(reply.xid for reply in replies)
+    assert [reply.code for reply in replies] == [0] * len(script)
+    assert replies[4].body[4:7] == b"new"
+
+
 def test_an_undecodable_request_is_answered_too() -> None:
     pair = Pair()
     client = pair.client()
