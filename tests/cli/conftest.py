@@ -55,12 +55,12 @@ class Tool:
 
     def start(self, *arguments: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start a command; its output can be read from the process."""
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        options = {"text": True, **pipes, **options}
         process = subprocess.Popen(
             [sys.executable, "-m", "corekit", *arguments],
             env=self.environ(**(env or {})),
             cwd=self.directory,
-            text=True,
             **options,
         )
         self._started.append(process)

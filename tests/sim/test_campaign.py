@@ -15,6 +15,7 @@ from tests.sim.maker import zab
 ROOT = Path(__file__).parents[2]
 # Seeds that once found something, with what it was; they run for ever.
 FOUND = {
+    25: "an observer and a voter of an earlier round answered each other without end",
     19: "a server whose pauses between dials grew never caught a leader of short reign",
     1049: "(the checker) a disk that is lost right after its ack is not an ack without a disk",
     1113: "(the checker) a leader that was restarted is not the leader whose history was acknowledged",

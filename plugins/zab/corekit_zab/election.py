@@ -164,7 +164,8 @@ class Election:
                 engine.election_links.send(sid, self._note())
             engine.peer_state(sid, note)
             return
-        if note.state == LOOKING and note.round < self._round:
+        if note.state == LOOKING and note.round < self._round and engine.sid in voters:
+            # An observer says nothing: it is always answered, and the two would never end.
             engine.election_links.send(sid, self._note())
         if note.state == LOOKING:
             (self._incomplete.add if note.zxid == -1 else self._incomplete.discard)(sid)
@@ -194,7 +195,7 @@ class Election:
                 return
             if self._better(self.vote, theirs) and self.engine.sid in self.engine.ensemble.voters:
                 # It may have followed the lost leader still when we told it; ZooKeeper waits for the next repetition.
-                # Observers say nothing here: they are always answered, and it would never end.
+                # Observers say nothing here either.
                 self.engine.election_links.send(sid, self._note())
             self._tally()
 
