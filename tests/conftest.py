@@ -11,6 +11,7 @@ the option they run against one of ours, and the tests with the mark `everywhere
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ def needs(find: Callable[..., T], *args: object, **named: object) -> T:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--server", choices=SITES, help="What the tests run against; see tests/conftest.py.")
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores SIGINT, nohup SIGHUP, and so would every process that the tests start."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def site_chosen(config: pytest.Config) -> str | None:
