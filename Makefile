@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+SIM_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench docs clean
+.PHONY: help serve test sim lint format bench docs clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ serve: $(VENV)/.installed  ## Run a server on port 2181, data in ./corekit-data.
 
 test: $(VENV)/.installed-dev  ## Run the tests. PYTEST_ARGS are handed on.
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+sim: $(VENV)/.installed  ## Simulate 1,000 ensembles under faults, 100 hours in all. SIM_ARGS are handed on.
+	$(BIN)/corekit sim --runs 1000 --hours 100 $(SIM_ARGS)
 
 lint: $(VENV)/.installed-dev  ## Check style, format and types.
 	$(BIN)/ruff check .

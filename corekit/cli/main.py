@@ -40,6 +40,7 @@ BUILT_IN: dict[str, frozenset[str] | None] = {
     "shell": None,
     "status": None,
     "check": None,
+    "sim": None,
     **{name: None for name, verb in VERBS.items() if Where.ONCE in verb.where},
 }
 
@@ -106,6 +107,10 @@ def build(only: str | None = None) -> typer.Typer:
         from corekit.cli.ensemble_cmd import ensemble_app
 
         app.add_typer(ensemble_app, name="ensemble", rich_help_panel="Server")
+    if only in (None, "sim"):
+        from corekit.cli.sim_cmd import sim
+
+        app.command(rich_help_panel="Server")(sim)
     app.command(rich_help_panel="Server")(version)
     if only is None or only in ("status", "shell"):
         from corekit.cli.shell import shell

@@ -12,10 +12,10 @@ SHOWN_FROM = 200  # items; less is done before a bar could be seen
 class Progress:
     """`with Progress("copying", 1000) as progress: progress.advance()`."""
 
-    def __init__(self, what: str, total: int, quiet: bool = False) -> None:
+    def __init__(self, what: str, total: int, quiet: bool = False, shown_from: int = SHOWN_FROM) -> None:
         self._what = what
         self._total = total
-        self._shown = not quiet and total >= SHOWN_FROM and sys.stderr.isatty()
+        self._shown = not quiet and total >= shown_from and sys.stderr.isatty()
         self._bar: Any = None
         self._task: Any = None
 

@@ -101,10 +101,9 @@ def option_lines(params: list[Any]) -> list[str]:
 
 
 def _kind(option: Any) -> str:
-    kinds = {int: "N", float: "NUMBER", str: "TEXT"}
-    annotation = option.type_descriptor.annotation
-    values = getattr(annotation, "__members__", None)
-    return "|".join(member.value for member in values.values()) if values else kinds.get(annotation, "VALUE")
+    kinds = {"int": "N", "float": "NUMBER", "str": "TEXT", "text": "TEXT"}
+    choices = getattr(option.type, "choices", None)
+    return "|".join(choices) if choices else kinds.get(option.type.name.partition(" ")[0], "VALUE")
 
 
 def section(names: tuple[str, ...], command: Any, program: str) -> list[str]:

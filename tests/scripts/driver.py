@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from corekit_zab.engine import Zab
+from corekit_zab.simulated import make as zab
 
 from corekit.codec import quorum as wire
 from corekit.codec.quorum import STATE_NAMES, ElectionReader, PacketReader, parse_notification
@@ -34,7 +34,6 @@ from corekit.testing.sim.campaign import Cluster, Setup
 from corekit.testing.sim.net import Profile
 from corekit.testing.sim.node import Node
 from corekit.testing.sim.world import MS, SECOND, Violation, World
-from tests.sim.maker import zab
 
 Block = tuple[list[str], list[str]]
 
@@ -49,9 +48,9 @@ def parse(text: str) -> list[Block]:
     return blocks
 
 
-def play(path: Path, make: type[Zab] = Zab) -> str:
+def play(path: Path) -> str:
     """The file as it would have to be."""
-    stage = Stage(make)
+    stage = Stage()
     parts = []
     for commands, _ in parse(path.read_text()):
         stage.lines.clear()
@@ -82,9 +81,8 @@ class _FixedDisk:
 class Stage:
     """One ensemble that follows commands. `lines` is what happened."""
 
-    def __init__(self, make: type[Zab]) -> None:
+    def __init__(self) -> None:
         self.lines: list[str] = []
-        self._make = make
         self._shown = {"quorum", "log"}
         self._readers: dict[tuple[int, int], PacketReader] = {}
         self._elections: dict[tuple[int, int], ElectionReader] = {}
@@ -120,7 +118,7 @@ class Stage:
         world.heard = self._heard
         self.world = world
         profile = Profile(latency=MS, jitter=0, slow_share=0, split_share=0)
-        self.cluster = Cluster(world, setup, zab(setup, self._make), profile=profile)
+        self.cluster = Cluster(world, setup, zab(setup), profile=profile)
         self.cluster.net.taps.append(self)
         for node in self.cluster.nodes:
             node.random = _FixedDisk()  # type: ignore[assignment]

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from corekit_zab.simulated import make as zab
 
 from corekit.testing.sim.campaign import run_seed
-from tests.sim.maker import zab
 
 ROOT = Path(__file__).parents[2]
 # Seeds that once found something, with what it was; they run for ever.
@@ -49,7 +49,7 @@ def test_faults_do_happen() -> None:
 
 
 def test_same_seed_same_run_in_another_process() -> None:
-    code = "from tests.sim.maker import zab\nfrom corekit.testing.sim.campaign import run_seed\n"
+    code = "from corekit_zab.simulated import make as zab\nfrom corekit.testing.sim.campaign import run_seed\n"
     code += "print([run_seed(seed, zab, seconds=5).trace_hash for seed in (3, 4)])"
     runs = [
         subprocess.run(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from corekit_zab.simulated import make as zab
 
 from corekit.testing.sim.campaign import run_seed
 from tests.scripts.driver import play
-from tests.sim.maker import zab
 from tests.sim.mutants import MUTANTS, planted
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

@@ -13,11 +13,11 @@ import pytest
 from corekit_zab.engine import Zab
 from corekit_zab.learner import Learner
 from corekit_zab.options import Options
+from corekit_zab.simulated import ensemble
 
 from corekit.api import Identity, Recovery
 from corekit.codec import quorum as wire
 from corekit.codec.quorum import PacketReader, packet
-from tests.sim.maker import ensemble
 
 EPOCH = 2
 BASE = (1 << 32) | 7

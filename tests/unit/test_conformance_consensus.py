@@ -8,12 +8,12 @@ from random import Random
 import pytest
 from corekit_zab.conformance import TestAlone, TestAmongThree
 from corekit_zab.engine import Zab
+from corekit_zab.simulated import make as zab
 
 from corekit.api import Consensus, ConsensusHost, ConsensusStatus, EnsembleConsensus, Recovery
 from corekit.builtin.solo import SoloConsensus
 from corekit.testing.consensus import ConsensusSuite, EnsembleSuite
 from corekit.testing.sim.campaign import Setup
-from tests.sim.maker import zab
 
 __all__ = ["TestAlone", "TestAmongThree"]
 

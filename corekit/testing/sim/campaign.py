@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from corekit.api import EnsembleConsensus
@@ -19,6 +19,8 @@ from corekit.testing.sim.nemesis import Nemesis
 from corekit.testing.sim.net import Net, Profile
 from corekit.testing.sim.node import Node
 from corekit.testing.sim.world import MS, SECOND, Violation, World, show
+
+STORM = 40 * SECOND  # a longer safety phase alternates between storm and calm
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,13 @@ class Cluster:
             if not node.up:
                 node.boot()
 
+    def calm(self, calm: bool) -> None:
+        """Whether nemesis and clients rest."""
+        self.world.note("calm" if calm else "storm")
+        self.nemesis.resting = calm
+        for client in self.clients:
+            client.resting = calm
+
     def leader(self) -> Node | None:
         """The server that leads and is not paused."""
         leading = [node for node in self.nodes if node.serving == "leader" and not node.paused]
@@ -137,16 +146,18 @@ class Cluster:
 
 
 def draw(seed: int, servers: int | None = None) -> tuple[World, Setup, Profile]:
-    """The world of a seed."""
+    """The world of a seed; all else stays the same if the number of servers is given."""
     world = World(seed)
     random = world.random("setup")
     setup = Setup(
-        servers=servers or random.choice((3, 3, 3, 5, 5)),
+        servers=random.choice((3, 3, 3, 5, 5)),
         observers=random.choice((0, 0, 0, 1, 2)),
         tick_ms=random.choice((200, 500, 1000)),
         rollover_at=random.choice((0, 0, 0, 40, 200)),
         trust_empty=random.random() < 0.5,
     )
+    if servers is not None:
+        setup = replace(setup, servers=servers)
     profile = Profile(
         latency=random.choice((100, 500, 3 * MS)),
         jitter=random.choice((100, 2 * MS, 20 * MS)),
@@ -159,7 +170,12 @@ def draw(seed: int, servers: int | None = None) -> tuple[World, Setup, Profile]:
 
 
 def run_seed(seed: int, maker: Maker, *, seconds: float = 30, servers: int | None = None) -> Result:
-    """Run one seed: `seconds` of simulated time with faults, then recovery."""
+    """Run one seed.
+
+    Args:
+        seconds: simulated time with faults, before recovery; more than `STORM` of it alternates with calm.
+        servers: voters, if the seed shall not choose.
+    """
     world, setup, profile = draw(seed, servers)
     cluster = Cluster(world, setup, maker(setup), profile=profile)
     result = Result(seed, setup.servers, seconds)
@@ -191,8 +207,24 @@ def _safety(cluster: Cluster, duration: int) -> None:
     cluster.nemesis.draw()
     cluster.boot()
     cluster.nemesis.start()
+    if duration > STORM:
+        _weather(cluster, duration)
     world.run(duration)
     cluster.nemesis.stop()
+    cluster.calm(False)
+
+
+def _weather(cluster: Cluster, duration: int) -> None:
+    """Storms of faults and requests, each followed by a calm in which long timers end and the ensemble settles."""
+    world = cluster.world
+    random = world.random("weather")
+    while True:
+        world.run(min(duration, world.now + int(random.uniform(4, 12) * SECOND)))
+        if world.now >= duration:
+            return
+        cluster.calm(True)
+        world.run(min(duration, world.now + int(random.uniform(30, 180) * SECOND)))
+        cluster.calm(False)
 
 
 def _liveness(cluster: Cluster) -> None:

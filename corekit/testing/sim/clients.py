@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from corekit.testing.sim.node import Node
 
 _REQUEST_TIMEOUT = 20_000 * MS
+_REST = 5_000 * MS
 
 
 class Client:
@@ -31,6 +32,7 @@ class Client:
         pace: mean pause between operations in microseconds; 0 is as fast as it goes.
         depth: writes in flight.
         stopped: it sends nothing new.
+        resting: it pauses for long.
     """
 
     def __init__(self, world: World, checker: Checker, nodes: list[Node], session: int, keys: int) -> None:
@@ -45,6 +47,7 @@ class Client:
         self.done = 0
         self.lost = 0
         self.stopped = False
+        self.resting = False
         self._cxid = 0
         self._seen = 0
         self._node: Node | None = None
@@ -91,7 +94,7 @@ class Client:
             for _ in range(self.depth - len(self._waiting)):
                 self._send(node, "write")
         if self.pace:
-            delay = int(self.random.expovariate(1) * self.pace) + 1
+            delay = int(self.random.expovariate(1) * (_REST if self.resting else self.pace)) + 1
             self.world.after(delay, self._next, connection)
 
     def _send(self, node: Node, kind: str) -> None:

@@ -27,6 +27,7 @@ class Nemesis:
     """Makes faults until it is stopped.
 
     Attributes:
+        resting: no new faults for now; those that were begun end.
         plan: kind of fault -> mean pause between two of them in seconds.
         points: name of a crash point -> chance that the process dies there.
         tear: chance that a quorum link breaks in the middle of what is sent on it.
@@ -39,6 +40,7 @@ class Nemesis:
         self.voters = voters
         self.random: Random = world.random("nemesis")
         self.stopped = False
+        self.resting = False
         self.plan: dict[str, float] = {}
         self.points: dict[str, float] = {}
         self.tear = 0.0
@@ -92,7 +94,8 @@ class Nemesis:
 
     def _happen(self, kind: str) -> None:
         if not self.stopped:
-            self._kinds[kind]()
+            if not self.resting:
+                self._kinds[kind]()
             self._schedule(kind)
 
     def _fault(self, kind: str) -> None:
@@ -102,7 +105,7 @@ class Nemesis:
     # ------------------------------------------------------------------------------------------- processes
     def _strike(self, node: Node, point: str) -> bool:
         chance = self.points.get(point)
-        if chance is None or self.stopped or self.random.random() >= chance:
+        if chance is None or self.stopped or self.resting or self.random.random() >= chance:
             return False
         self._fault("at " + point)
         self._restart_later(node)
@@ -164,7 +167,7 @@ class Nemesis:
 
     def tears(self) -> bool:
         """Whether the link breaks in the middle of what is being sent."""
-        if self.stopped or self.random.random() >= self.tear:
+        if self.stopped or self.resting or self.random.random() >= self.tear:
             return False
         self._fault("torn send")
         return True

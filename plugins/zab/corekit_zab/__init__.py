@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 kind = "consensus"
 api_version = API_VERSION
 suite = "corekit_zab.conformance"
+simulator = "corekit_zab.simulated"
 
 
 @hookimpl

@@ -1,16 +1,17 @@
-"""The consensus under test, as the simulator wants it."""
+"""How the simulator makes servers of this consensus (`corekit sim`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
+from typing import TYPE_CHECKING
 
+from corekit.testing.sim.campaign import Setup
 from corekit_zab.engine import Zab
 from corekit_zab.options import COUNTER_MAX, Options
 from corekit_zab.quorum import OBSERVER, PARTICIPANT, Ensemble, Member
 
-from corekit.api import EnsembleConsensus
-from corekit.testing.sim.campaign import Setup
+if TYPE_CHECKING:
+    from random import Random
 
 
 def ensemble(servers: int, observers: int = 0) -> Ensemble:
@@ -23,17 +24,17 @@ def ensemble(servers: int, observers: int = 0) -> Ensemble:
     )
 
 
-def zab(setup: Setup, make: type[Zab] = Zab) -> Callable[[int, Random, bool], EnsembleConsensus]:
-    """Makes the servers of one world."""
+def make(setup: Setup) -> Callable[[int, Random, bool], Zab]:
+    """Makes the servers of one world, from (sid, generator, whether an empty disk is known to be new)."""
     members = ensemble(setup.servers, setup.observers)
 
-    def maker(sid: int, random: Random, vouched: bool) -> EnsembleConsensus:
+    def server(sid: int, random: Random, vouched: bool) -> Zab:
         options = Options(
             tick_ms=setup.tick_ms,
             trust_empty=vouched,
             rollover_at=setup.rollover_at or COUNTER_MAX - (1 << 20),
             discovery_ms=3 * setup.tick_ms,
         )
-        return make(sid, members, options)
+        return Zab(sid, members, options)
 
-    return maker
+    return server

@@ -1,0 +1,158 @@
+"""`corekit sim`: whole ensembles under faults, each run decided by one seed.
+
+Exit codes: 0 nothing was violated; 1 something was; 2 wrong use. What is simulated and checked: docs/testing.md.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from corekit.cli.options import JsonOption
+from corekit.cli.output import print_json
+from corekit.errors import EXIT_OK, EXIT_UNEXPECTED, UserError
+
+if TYPE_CHECKING:
+    from corekit.testing.sim.campaign import Result
+    from corekit.testing.sim.many import Campaign, Totals
+
+SHOWN_MAX = 3  # violations shown with their events; the others are named
+EVENTS_SHOWN = 60
+FRESH_BELOW = 1_000_000_000
+
+
+def sim(
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            "-s",
+            min=0,
+            help="The first seed; the next runs take the numbers behind it. Without it, fresh ones.",
+            show_default=False,
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option("--runs", "-n", min=1, help="How many seeds.")] = 20,
+    servers: Annotated[
+        int | None,
+        typer.Option(
+            "--servers",
+            "-k",
+            min=1,
+            max=9,
+            help="Servers that vote. Without it, each seed chooses 3 or 5.",
+            show_default=False,
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            "--hours",
+            "-H",
+            min=0.001,
+            help="Simulated time of all runs together, in equal parts; 0.1 a run if it is not given.",
+            show_default=False,
+        ),
+    ] = None,
+    trace_hash: Annotated[
+        bool,
+        typer.Option("--trace-hash", help="Print what stands for all events of each run: the same seed, the same."),
+    ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, help="Runs at a time; as many as there are cores.", show_default=False),
+    ] = None,
+    consensus: Annotated[str, typer.Option("--consensus", help="The plugin under test.")] = "zab",
+    json: JsonOption = False,
+) -> None:
+    """Simulate whole ensembles under faults, and check that nothing is violated that ZooKeeper promises.
+
+    Servers, network, disks, clocks and clients run in one process and in simulated time. One seed decides everything:
+    delays, crashes at any step of a write, lost power, partitions, pauses, torn and full disks. The same seed is the
+    same run, so a violation can be looked at again and again (docs/testing.md).
+
+    [bold]Examples[/bold]
+
+      corekit sim
+
+      corekit sim --runs 1000 --hours 100
+
+      corekit sim --seed 7 --runs 1 --servers 5 --trace-hash
+    """  # fmt: skip
+    from corekit.cli.progress import Progress
+    from corekit.testing.sim.many import Campaign, Totals, run
+
+    first = random.SystemRandom().randrange(FRESH_BELOW) if seed is None else seed
+    seconds = 360 if hours is None else round(hours * 3600 / runs)
+    if seconds < 1:
+        raise UserError(f"--hours {hours:g} is less than a second for each of {runs:,} runs")
+    campaign = Campaign(first, runs, seconds, servers, consensus)
+    totals = Totals()
+    began = time.monotonic()
+    if not json:
+        print(f"seeds {first} to {first + runs - 1}, {seconds} simulated seconds each", flush=True)
+    hashes: dict[int, str] = {}
+    with Progress("simulating", runs, quiet=json, shown_from=2) as progress:
+        for result in run(campaign, processes):
+            totals.add(result)
+            progress.advance()
+            hashes[result.seed] = result.trace_hash
+            if not json and not result.ok and len(totals.failed) <= SHOWN_MAX:
+                print(_failure(campaign, result), flush=True)
+    if json:
+        shown = {str(seed): hashes[seed] for seed in sorted(hashes)} if trace_hash else None
+        print_json(_as_json(campaign, totals, shown))
+    else:
+        if trace_hash:
+            print("\n".join(f"{seed} {hashes[seed]}" for seed in sorted(hashes)))
+        for result in totals.failed[SHOWN_MAX:]:
+            print(f"seed {result.seed}: violation of {result.rule}; {replay(campaign, result.seed)}")
+        print(_summary(campaign, totals, time.monotonic() - began))
+    raise typer.Exit(EXIT_UNEXPECTED if totals.failed else EXIT_OK)
+
+
+def replay(campaign: Campaign, seed: int) -> str:
+    """The command that runs one seed of a campaign again."""
+    words = [f"corekit sim --seed {seed} --runs 1 --hours {campaign.seconds / 3600!r}"]
+    if campaign.servers is not None:
+        words.append(f"--servers {campaign.servers}")
+    if campaign.consensus != "zab":
+        words.append(f"--consensus {campaign.consensus}")
+    return " ".join(words)
+
+
+def _failure(campaign: Campaign, result: Result) -> str:
+    return f"\n{result.report(EVENTS_SHOWN)}\n\nThe same again: {replay(campaign, result.seed)}\n"
+
+
+def _summary(campaign: Campaign, totals: Totals, took: float) -> str:
+    counters = totals.counters
+    return (
+        f"{totals.runs:,} seeds from {campaign.first}, {totals.seconds / 3600:,.1f} simulated hours in {took:,.0f} s, "
+        f"{counters.get('faults', 0):,} faults, {counters.get('operations', 0):,} operations checked, "
+        f"{len(totals.failed):,} violations"
+    )
+
+
+def _as_json(campaign: Campaign, totals: Totals, hashes: dict[str, str] | None) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "first_seed": campaign.first,
+        "runs": totals.runs,
+        "servers": campaign.servers,
+        "consensus": campaign.consensus,
+        "simulated_hours": round(totals.seconds / 3600, 3),
+        "faults": totals.counters.get("faults", 0),
+        "operations": totals.counters.get("operations", 0),
+        "counters": dict(sorted(totals.counters.items())),
+        "violations": [
+            {"seed": result.seed, "servers": result.servers, "rule": result.rule, "text": result.text,
+             "events": result.trace[-EVENTS_SHOWN:], "replay": replay(campaign, result.seed)}
+            for result in totals.failed
+        ],
+    }  # fmt: skip
+    if hashes is not None:
+        report["trace_hashes"] = hashes
+    return report

@@ -1,0 +1,122 @@
+"""Many seeds, on all cores: what `corekit sim` does without its command line.
+
+A seed needs nothing but its number and the options, so the order in which seeds end does not matter, and each can
+be run again alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from corekit.errors import PluginError
+from corekit.plugins.discover import find, installed
+from corekit.plugins.discover import load as load_plugin
+from corekit.testing.sim.campaign import Maker, Result, run_seed
+
+_AHEAD = 4  # seeds handed out to each process before the first is done
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """What to run.
+
+    Attributes:
+        first, runs: the seeds are first, first + 1 ...
+        seconds: simulated time with faults of each run; recovery comes on top.
+        servers: voters, or None: every seed chooses 3 or 5.
+        consensus: the plugin under test.
+    """
+
+    first: int
+    runs: int
+    seconds: int
+    servers: int | None = None
+    consensus: str = "zab"
+
+
+@dataclass(slots=True)
+class Totals:
+    """What became of many seeds.
+
+    Attributes:
+        seconds: simulated, recovery included.
+        counters: faults, operations and so on, of all seeds together.
+        failed: results with a violation, in the order of seeds.
+    """
+
+    runs: int = 0
+    seconds: float = 0.0
+    counters: dict[str, int] = field(default_factory=dict)
+    failed: list[Result] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """One more seed is done."""
+        self.runs += 1
+        self.seconds += result.seconds
+        for name, value in result.counters.items():
+            self.counters[name] = self.counters.get(name, 0) + value
+        if not result.ok:
+            self.failed.append(result)
+            self.failed.sort(key=lambda failed: failed.seed)
+
+
+def maker_of(name: str) -> Maker:
+    """How the servers of a consensus plugin are made in a simulated world.
+
+    A plugin says `simulator = "package.module"` beside its `kind`; the module has a function `make` (see
+    `campaign.Maker`).
+
+    Raises:
+        PluginError: there is no such plugin, or it cannot be simulated.
+    """
+    one = find(name, installed())
+    load_plugin(one)
+    module = getattr(one.plugin, "simulator", None)
+    if one.kind != "consensus" or module is None:
+        raise PluginError(
+            f"{one} cannot be simulated: only a plugin of kind consensus that names the module with its function "
+            'make(setup): simulator = "package.module"'
+        )
+    try:
+        make: Maker = importlib.import_module(module).make
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{one}: {module}.make cannot be used: {error}") from error
+    return make
+
+
+def run(campaign: Campaign, processes: int | None = None) -> Iterator[Result]:
+    """Run the seeds; results come as they are ready.
+
+    Args:
+        processes: how many at a time; None is one a core.
+
+    Raises:
+        PluginError: see `maker_of`.
+    """
+    make = maker_of(campaign.consensus)
+    seeds = iter(range(campaign.first, campaign.first + campaign.runs))
+    processes = min(processes or len(os.sched_getaffinity(0)), campaign.runs)
+    if processes == 1:
+        yield from (run_seed(seed, make, seconds=campaign.seconds, servers=campaign.servers) for seed in seeds)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        pending: set[Future[Result]] = set()
+        try:
+            while True:
+                while len(pending) < processes * _AHEAD and (seed := next(seeds, None)) is not None:
+                    pending.add(pool.submit(_one, campaign, seed))
+                if not pending:
+                    return
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from sorted((future.result() for future in done), key=lambda result: result.seed)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one(campaign: Campaign, seed: int) -> Result:
+    return run_seed(seed, maker_of(campaign.consensus), seconds=campaign.seconds, servers=campaign.servers)
