@@ -13,6 +13,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     (r"maxCnxns is not configured|No server failure will be tolerated", "said at every start"),
     (r"Close of session 0x0$", "a client came while there was no leader: ZooKeeperServer not running"),
     (r"NIOServerCnxn - (Close of session|Unexpected exception$)", "a client's connection ended, as tests end them"),
+    (r"NIOServerCnxn - Error sending data synchronously \njava.nio.channels.\w+Exception", "one that asked `srvr`"),
     (
         r"Learner - Got zxid 0x[0-9a-f]+ expected 0x1$",
         "the first entry that a follower gets; so among Java servers too",

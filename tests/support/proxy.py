@@ -10,6 +10,10 @@ direction of travel, not by who dialled, so that a partition can be asymmetric:
     half_open(a, b)  b loses its ends without a noticing: a's ends stay open and silent for ever
     delay(a, b, ms)  bytes from a to b arrive later
 
+A target that does not listen cannot be shown as a refused connection, because the proxy has accepted it already. It is
+dialled again for a moment before the near end is reset: Apache ZooKeeper's learners dial a leader again that refuses,
+but take a reset for its end, and leave it waiting for a quorum (`initLimit`).
+
 Everything is done by one thread. The methods may be called from any thread.
 """
 
@@ -29,6 +33,7 @@ Pair = tuple[int, int]
 _CHUNK = 64 * 1024
 _HELD_MAX = 512 * 1024  # bytes held in one direction before its sender is not read any more
 _NAP_S = 0.25
+_REDIAL_S, _REDIAL_FOR_S = 0.02, 0.5
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -53,6 +58,8 @@ class _Connection:
         self.near = near
         self.far: socket.socket | None = None
         self.connecting = False
+        self.redial_at = 0.0
+        self.redial_until = 0.0  # from the first dial on
         self.dead = False  # half-open: the far end is gone, and the near end does not know
         dialler, target = link.pair
         self.there = _Pipe((dialler, target), near)
@@ -212,10 +219,16 @@ class Network:
     def _nap(self) -> float:
         now = time.monotonic()
         dues = [pipe.held[0][0] for one in self._connections for pipe in one.pipes() if pipe.held and self._open(pipe)]
+        waiting = [one for one in self._connections if one.far is None and one.redial_until]
+        dues += [one.redial_at for one in waiting if self._usable(one)]
         return max(0.0, min([_NAP_S, *(due - now for due in dues)]))
 
     def _open(self, pipe: _Pipe) -> bool:
         return pipe.pair not in self._stalled
+
+    def _usable(self, connection: _Connection) -> bool:
+        dialler, target = connection.link.pair
+        return (dialler, target) not in self._stalled and (target, dialler) not in self._stalled
 
     def _each(self, pairs: set[Pair], act: Callable[[_Connection], None]) -> None:
         for connection in list(self._connections):
@@ -240,7 +253,7 @@ class Network:
         if connection.connecting and sock is connection.far:
             assert connection.far is not None
             if connection.far.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._abort(connection)
+                self._refused_by_target(connection)
                 return
             connection.connecting = False
             dialler, target = connection.link.pair
@@ -251,6 +264,17 @@ class Network:
             for pipe in connection.pipes():
                 if pipe.source is sock and not pipe.ended:
                     self._read(connection, pipe)
+
+    def _refused_by_target(self, connection: _Connection) -> None:
+        assert connection.far is not None
+        now = time.monotonic()
+        if now >= connection.redial_until:
+            self._abort(connection)
+            return
+        self._unregister(connection.far)
+        connection.far.close()
+        connection.far, connection.connecting = None, False
+        connection.redial_at = now + _REDIAL_S
 
     def _read(self, connection: _Connection, pipe: _Pipe) -> None:
         try:
@@ -273,9 +297,9 @@ class Network:
         """Dial, deliver what is due, and say what to wait for."""
         if connection not in self._connections or connection.dead:
             return
-        dialler, target = connection.link.pair
-        usable = (dialler, target) not in self._stalled and (target, dialler) not in self._stalled
-        if connection.far is None and usable:
+        now = time.monotonic()
+        if connection.far is None and self._usable(connection) and now >= connection.redial_at:
+            connection.redial_until = connection.redial_until or now + _REDIAL_FOR_S
             far = socket.socket()
             far.setblocking(False)
             far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
