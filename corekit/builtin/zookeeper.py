@@ -139,9 +139,11 @@ class ZooKeeperSession:
 
     def end_of_input(self) -> None:
         """Half-closed: four-letter words are asked that way. Anything else is over."""
-        if self._state == _WORD and self._have < self._need:
+        if self.closing is not None:
+            return
+        if self._state == _WORD:
             self._answer_word(b"".join(self._chunks)[:4], b"")
-        elif self.closing is None:
+        else:
             self.closing = "client closed the connection"
 
     def take(self) -> list[bytes]:

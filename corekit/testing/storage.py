@@ -28,7 +28,7 @@ from random import Random
 
 import pytest
 
-from corekit.api import Recovery, Storage
+from corekit.api import DiskUsage, Recovery, Storage
 from corekit.errors import DataDirError, StorageError
 from corekit.testing.storage_crash import CrashTest
 from corekit.testing.storage_harness import StorageHarness
@@ -177,6 +177,15 @@ class StorageSuite(StorageHarness):
         first = next(pairs)
         storage.write_state(1, [(b"/n%04d" % n, b"new") for n in range(3000)], [b"/n2999"])
         assert [first, *pairs] == [(b"/n%04d" % n, b"old") for n in range(3000)]
+
+    def test_usage_is_told(self, storage: Storage) -> None:
+        storage.append(1, [b"x" * 100_000], 1)
+        storage.write_state(1, [(b"/a", b"x")], [])
+        usage = storage.usage()
+        assert isinstance(usage, DiskUsage)
+        assert usage.log_bytes >= 0
+        assert usage.state_bytes >= 0
+        assert usage.free_bytes >= -1, "-1 stands for unknown"
 
     # ----------------------------------------------------------------------------------- received state
     def test_a_received_state_replaces_state_and_log(self, storage: Storage, path: Path) -> None:

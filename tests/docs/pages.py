@@ -6,10 +6,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.docs import cli_page, recipes_page
+from tests.docs import cli_page, hooks_page, recipes_page
 
 DOCS = Path(__file__).parents[2] / "docs"
-MADE: dict[str, Callable[[], str]] = {"cli.md": cli_page.page, "recipes.md": recipes_page.page}
+MADE: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page.page,
+    "hooks.md": hooks_page.page,
+    "recipes.md": recipes_page.page,
+}
 
 
 def write() -> None:
