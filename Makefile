@@ -44,7 +44,7 @@ format: $(VENV)/.installed-dev  ## Mend style and format where a tool can.
 bench: $(VENV)/.installed-dev  ## Run the benchmarks.
 	$(BIN)/python -m tests.bench
 
-docs: $(VENV)/.installed-dev  ## Write the pages that are made from the code: docs/cli.md, docs/recipes.md, docs/hooks.md.
+docs: $(VENV)/.installed-dev  ## Write the pages that are made from the code: docs/cli.md, docs/hooks.md, docs/plugins.md, docs/recipes.md.
 	$(BIN)/python -m tests.docs
 
 clean:  ## Remove the virtual environment and what tools leave behind.

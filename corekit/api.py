@@ -59,9 +59,8 @@ class Storage(Protocol):
 
     Thread rules: `open`, `sync`, `close`, `purge` and `read_state` may block and are called in a worker thread,
     never two of them at once. Every other method is called on the event loop, possibly while one of those runs, and
-    must return in well under a millisecond (`write_state` and `stage_state`: a few for 2,000 pairs). Before the event
-    loop serves and after it has ended, worker threads call them too; then nothing else runs. So what one thread opened
-    is used by others: a library that minds must be told (`sqlite3`: `check_same_thread=False`).
+    must return in well under a millisecond (`write_state` and `stage_state`: a few for 2,000 pairs). Before serving and
+    after it, worker threads call them too, and nothing else runs. What one thread opens is used by others.
 
     Durability: what any call before `sync` staged is durable when that `sync` returns, all of it. What was not
     synced may be lost in a crash, but only from the end: the calls are durable as a prefix of their order. Each
@@ -474,9 +473,7 @@ class ClientSession(Protocol):
 
     Attributes:
         closing: why the connection is to be closed after what is in `take()` was sent, or None.
-
-    It may also have `established() -> bool`: while that is False, the connection counts as one whose handshake is not
-    finished, and is closed after a while. Without it, a connection counts as established from the beginning.
+        established: an optional method; while it returns False, the handshake is not finished, and may not take long.
     """
 
     closing: str | None

@@ -12,17 +12,21 @@ import keyword
 import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from corekit.cli.options import JsonOption
 from corekit.errors import UserError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     import pytest
+
+    from corekit.plugins.discover import Found
 
 plugin_app = typer.Typer(no_args_is_help=True, help="Write plugins of your own and test them.")
 
@@ -135,23 +139,29 @@ def _fill(text: str, values: dict[str, str]) -> str:
 def try_out(
     name: Annotated[str, typer.Argument(help="An installed plugin, as --plugins calls it.")],
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Whole tracebacks, and what was printed.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Run the conformance suite of its kind on an installed plugin.
+
+    One line for each promise of the contract. The exit code is 0 if all are kept, 1 if one is broken, and 2 if there
+    is nothing to test.
 
     [bold]Examples[/bold]
 
       corekit plugin test rocks
 
       corekit plugin test sqlite --verbose
+
+      corekit plugin test sqlite --json
     """
     try:
         import pytest  # noqa: F401 - whether it is there
     except ModuleNotFoundError:
         raise UserError("corekit plugin test needs pytest: pip install 'corekit[test]'") from None
-    raise typer.Exit(run_suite(name, verbose=verbose))
+    raise typer.Exit(run_suite(name, verbose=verbose, json=json))
 
 
-def run_suite(name: str, *, verbose: bool = False) -> int:
+def run_suite(name: str, *, verbose: bool = False, json: bool = False) -> int:
     """Run the tests of a plugin and print a report; 0 if none failed.
 
     Raises:
@@ -166,12 +176,12 @@ def run_suite(name: str, *, verbose: bool = False) -> int:
 
     one = find(name, installed())
     load(one)
-    report = _Report(verbose)
+    tests = tests_of(name)
+    report = _Report(one, verbose=verbose, json=json)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "test_plugin.py"
         file.write_text(f"from corekit.testing import plugin\nglobals().update(plugin.tests_of({name!r}))\n")
-        tests = tests_of(name)
-        print(f"{one}, kind {one.kind}: {', '.join(sorted(_shown(key) for key in tests))}")
+        report.say(f"{one}, kind {one.kind}: {', '.join(sorted(_shown(key) for key in tests))}")
         arguments = ["-p", "no:terminal", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", directory, str(file)]
         code = pytest.main([*arguments, "--basetemp", f"{directory}/data"], plugins=[report])
     return report.finish(int(code))
@@ -181,28 +191,49 @@ def _shown(name: str) -> str:
     return name.removeprefix("Test").removeprefix("test").strip("_").replace("_", " ")
 
 
-class _Report:
-    """A plugin of pytest that prints one line a test, as a sentence."""
+@dataclass(slots=True)
+class _Result:
+    """What became of one test: `ok`, `skip` (why in `note`) or `FAIL` (`error` in short, `details` in full)."""
 
-    def __init__(self, verbose: bool) -> None:
+    suite: str
+    promise: str
+    result: str
+    note: str = ""
+    error: str = ""
+    details: str = ""
+
+
+class _Report:
+    """A plugin of pytest that prints one line a test, as a sentence; or everything at the end, as JSON."""
+
+    def __init__(self, one: Found, *, verbose: bool, json: bool) -> None:
+        self._one = one
         self._verbose = verbose
-        self._counts = {"ok": 0, "skip": 0, "FAIL": 0}
-        self._failures: list[pytest.TestReport] = []
+        self._json = json
+        self._results: list[_Result] = []
         self._broken: list[str] = []
+
+    def say(self, line: str) -> None:
+        """For people."""
+        if not self._json:
+            print(line, flush=True)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One phase of one test."""
         if report.when != "call" and report.passed:
             return
-        word = "ok" if report.passed else "skip" if report.skipped else "FAIL"
-        self._counts[word] += 1
-        text = _sentence(report.nodeid)
+        suite, promise = _sentence(report.nodeid)
+        result = _Result(suite, promise, "ok" if report.passed else "skip" if report.skipped else "FAIL")
         if report.skipped and isinstance(report.longrepr, tuple):
-            text += f" ({report.longrepr[2].removeprefix('Skipped: ')})"
-        if word == "FAIL":
-            self._failures.append(report)
-            text += "" if report.when == "call" else f" (while it was set {'up' if report.when == 'setup' else 'down'})"
-        print(f"  {word:<4}  {text}", flush=True)
+            result.note = report.longrepr[2].removeprefix("Skipped: ")
+        elif report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            result.error = f"{crash.path}:{crash.lineno}: {crash.message}" if crash else report.longreprtext
+            result.details = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
+            if report.when != "call":
+                result.note = f"while it was set {'up' if report.when == 'setup' else 'down'}"
+        self._results.append(result)
+        self.say(f"  {result.result:<4}  {promise}" + (f" ({result.note})" if result.note else ""))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """The tests could not be collected."""
@@ -211,25 +242,43 @@ class _Report:
 
     def finish(self, code: int) -> int:
         """The end of the report; the exit code."""
-        for failure in self._failures:
-            print(f"\nFAIL  {_sentence(failure.nodeid)}")
-            if self._verbose:
-                print(failure.longreprtext, *(text for _, text in failure.sections), sep="\n")
-            else:
-                crash = getattr(failure.longrepr, "reprcrash", None)
-                print(f"      {crash.path}:{crash.lineno}: {crash.message}" if crash else failure.longreprtext)
+        failed = [result for result in self._results if result.result == "FAIL"]
+        for result in failed:
+            self.say(f"\nFAIL  {result.promise}")
+            self.say(result.details if self._verbose else f"      {result.error}")
         for text in self._broken:
-            print(f"\nFAIL  {text}")
-        counts = self._counts
-        verdict = "keeps its contract" if not (self._failures or self._broken or code) else "breaks its contract"
-        print(f"\n{counts['ok']} passed, {counts['FAIL']} failed, {counts['skip']} left out: the plugin {verdict}")
-        if not self._verbose and self._failures:
-            print("More with --verbose.")
-        return 0 if not code and not self._broken else 1
+            self.say(f"\nFAIL  {text}")
+        kept = not (failed or self._broken or code)
+        counts = {word: sum(result.result == word for result in self._results) for word in ("ok", "FAIL", "skip")}
+        verdict = "keeps its contract" if kept else "breaks its contract"
+        self.say(f"\n{counts['ok']} passed, {counts['FAIL']} failed, {counts['skip']} left out: the plugin {verdict}")
+        if failed and not self._verbose:
+            self.say("More with --verbose.")
+        if self._json:
+            self._print_json(kept)
+        return 0 if kept else 1
+
+    def _print_json(self, kept: bool) -> None:
+        from corekit.cli.output import print_json
+
+        promises = [
+            {
+                "suite": result.suite,
+                "promise": result.promise,
+                "result": {"ok": "kept", "FAIL": "broken", "skip": "left out"}[result.result],
+                "note": result.note or None,
+                "error": (result.details if self._verbose else result.error) or None,
+            }
+            for result in self._results
+        ]
+        one = self._one
+        head = {"name": one.name, "kind": one.kind, "package": one.package, "version": one.version}
+        print_json(head | {"keeps_its_contract": kept, "promises": promises, "errors": self._broken})
 
 
-def _sentence(nodeid: str) -> str:
-    """`...::TestMine::test_what_was_synced_survives_a_crash[3]` -> `what was synced survives a crash [3]`."""
-    name = nodeid.rpartition("::")[2]
+def _sentence(nodeid: str) -> tuple[str, str]:
+    """`...::TestMine::test_what_was_synced_survives[3]` -> (`Mine`, `what was synced survives [3]`)."""
+    before, _, name = nodeid.rpartition("::")
     words, bracket, parameters = name.partition("[")
-    return _shown(words) + (f" {bracket}{parameters}" if bracket else "")
+    suite = before.rpartition("::")[2] if "::" in before else ""
+    return _shown(suite), _shown(words) + (f" {bracket}{parameters}" if bracket else "")

@@ -11,7 +11,9 @@ def plugins(
     assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the installed plugins, and which of them a server with these options would use.
+    """List the installed plugins, and which of them a server with these options would use, and why.
+
+    If a server would not start with them, the reason comes last and the exit code is 2.
 
     [bold]Examples[/bold]
 
@@ -22,9 +24,10 @@ def plugins(
       corekit plugins -p memory                 [dim]# what would "corekit serve -p memory" run?[/dim]
     """
     from corekit.cli.output import print_json, print_table
-    from corekit.plugins import describe
+    from corekit.plugins import check_choice, describe
 
-    infos = describe(load_settings(config, None, None, names, assignments).settings)
+    settings = load_settings(config, None, None, names, assignments).settings
+    infos = describe(settings)
     if json:
         print_json(
             [
@@ -42,10 +45,11 @@ def plugins(
                 for info in infos
             ]
         )
-        return
-    rows = [
-        ("yes" if info.used else "", info.name, info.kind, f"{info.package} {info.version}", info.error or info.why,
-         ", ".join(info.hooks))
-        for info in sorted(infos, key=lambda info: (info.kind, info.name))
-    ]  # fmt: skip
-    print_table(("used", "name", "kind", "package", "why", "hooks"), rows)
+    else:
+        rows = [
+            ("yes" if info.used else "", info.name, info.kind, f"{info.package} {info.version}", info.error or info.why,
+             ", ".join(info.hooks))
+            for info in sorted(infos, key=lambda info: (info.kind, info.name))
+        ]  # fmt: skip
+        print_table(("used", "name", "kind", "package", "why", "hooks"), rows)
+    check_choice(settings)

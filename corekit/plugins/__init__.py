@@ -11,6 +11,7 @@ Rules
 Not here: the contracts (`api.py`), their form check (`contracts.py`), the hooks (`hooks.py`).
 """
 
+from corekit.plugins.listing import check_choice as check_choice
 from corekit.plugins.listing import describe as describe
 from corekit.plugins.listing import register_commands as register_commands
 from corekit.plugins.wiring import SystemClock as SystemClock

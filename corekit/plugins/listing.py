@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from corekit.config import Settings
 from corekit.errors import PluginError
 from corekit.hooks import PluginInfo
-from corekit.plugins.choose import default_name
+from corekit.plugins.choose import choose, default_name
 from corekit.plugins.discover import Found, find, installed, load, peek_kind
 from corekit.plugins.wiring import caller, new_manager
 
@@ -32,6 +32,15 @@ def describe(settings: Settings, environ: Mapping[str, str] | None = None) -> li
         infos.append(one.info(used=False, why="", error=error))
     named_kinds = {info.kind for info in infos if info.name in named}
     return [_judge(info, settings, named, named_kinds, excluded) for info in infos]
+
+
+def check_choice(settings: Settings, environ: Mapping[str, str] | None = None) -> None:
+    """Whether a server with these settings finds its plugins.
+
+    Raises:
+        PluginError: it does not; says why.
+    """
+    choose(settings, installed(environ))
 
 
 def _judge(

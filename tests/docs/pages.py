@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.docs import cli_page, hooks_page, recipes_page
+from tests.docs import cli_page, hooks_page, plugins_page, recipes_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 MADE: dict[str, Callable[[], str]] = {
     "cli.md": cli_page.page,
     "hooks.md": hooks_page.page,
+    "plugins.md": plugins_page.page,
     "recipes.md": recipes_page.page,
 }
 

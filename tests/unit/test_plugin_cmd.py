@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from typing import get_args
 import pytest
 
 from corekit.cli.plugin_cmd import Kind, write
-from corekit.errors import UserError
+from corekit.errors import DamagedError, UserError
 from corekit.hooks import KINDS
 from corekit.testing.process import ServerProcess
 from tests.support.rawzk import RawClient
@@ -123,6 +125,28 @@ def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path: Path) -> None
     assert "'storage'" in done.stderr
 
 
+def test_the_storage_that_is_written_finds_a_flipped_bit_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution(tmp_path, "bits", "storage")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("corekit_bits.storage")
+    storage = module.BitsStorage(tmp_path / "data")
+    storage.open()
+    storage.append(1, [b"first", b"second"], 2)
+    storage.close()
+    journal = tmp_path / "data" / "journal"
+    whole = journal.read_bytes()
+    for at in range(len(whole)):
+        journal.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(DamagedError):
+            module.BitsStorage(tmp_path / "data").open()
+    journal.write_bytes(whole + bytes(100))  # zeros at the end were never written
+    storage = module.BitsStorage(tmp_path / "data")
+    assert storage.open().last_zxid == 2
+    storage.close()
+
+
 # -------------------------------------------------------------------------------- all of them, at work
 def test_six_of_them_run_one_server(tmp_path: Path) -> None:
     """Storage, consensus, transport, protocol, auth and observer, each as it was written."""
@@ -209,6 +233,28 @@ def test_a_broken_one_is_told_in_sentences(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
     verbose = corekit("plugin", "test", "my-auth", "--verbose", site=tmp_path)
     assert ">           assert scheme.valid(acl_id) is False" in verbose.stdout
+
+
+def test_the_report_is_there_for_programs_as_well(tmp_path: Path) -> None:
+    package = distribution(tmp_path, "my-auth", "auth")
+    done = corekit("plugin", "test", "my-auth", "--json", site=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    head = {"name": "my-auth", "kind": "auth", "package": "corekit-my-auth", "version": "0.1.0"}
+    assert {key: report[key] for key in head} == head
+    assert report["keeps_its_contract"] is True
+    assert {"suite": "MyAuth", "promise": "matching", "result": "kept", "note": None, "error": None} in report[
+        "promises"
+    ]
+    text = (package / "scheme.py").read_text()
+    (package / "scheme.py").write_text(text.replace("return bool(acl_id) and", "return"))
+    done = corekit("plugin", "test", "my-auth", "--json", site=tmp_path)
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["keeps_its_contract"] is False
+    (broken,) = (one for one in report["promises"] if one["result"] == "broken")
+    assert broken["promise"] == "validity of acl ids"
+    assert "'' should not be valid" in broken["error"]
 
 
 @pytest.mark.parametrize(

@@ -462,6 +462,19 @@ def test_the_list_says_what_is_used_and_why(stranger: Stranger) -> None:
     assert "RuntimeError: no" in infos["broken"].error
 
 
+def test_the_list_says_last_why_a_server_would_not_start(capsys: pytest.CaptureFixture[str]) -> None:
+    from corekit.cli.plugins_cmd import plugins
+
+    for names, why in (
+        ("rocks,memory", "memory and rocks are both of kind storage"),
+        ("memry", "there is no plugin memry. Did you mean memory?"),
+        ("no:tcp", "no transport is left: tcp is excluded"),
+    ):
+        with pytest.raises(PluginError, match=why):
+            plugins(names=[names])
+        assert "\tzookeeper\tprotocol\t" in capsys.readouterr().out, "the list is there all the same"
+
+
 def test_the_list_and_the_wiring_agree(stranger: Stranger) -> None:
     stranger("token", AUTH.replace("SCHEME", "token"))
     chosen = settings("memory", "token")
