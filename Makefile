@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 SIM_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test sim lint format bench docs clean
+.PHONY: help serve test examples sim lint format bench docs clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(VENV)/.installed-dev  ## Run the tests. PYTEST_ARGS are handed on.
 
 sim: $(VENV)/.installed  ## Simulate 1,000 ensembles under faults, 100 hours in all. SIM_ARGS are handed on.
 	$(BIN)/corekit sim --runs 1000 --hours 100 $(SIM_ARGS)
+
+examples:  ## Build the packages in examples/ as wheels and test them where nothing else is. EXAMPLES names some.
+	$(PYTHON) examples/run.py $(EXAMPLES)
 
 lint: $(VENV)/.installed-dev  ## Check style, format and types.
 	$(BIN)/ruff check .

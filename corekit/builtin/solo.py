@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from corekit.api import API_VERSION, ConsensusHost, ConsensusStatus, Recovery
+from corekit.errors import ConfigError
 from corekit.hooks import Context, hookimpl
 
 kind = "consensus"
@@ -73,4 +74,9 @@ class SoloConsensus:
 @hookimpl
 def make_consensus(context: Context) -> SoloConsensus:
     """A consensus of one."""
+    if context.settings.distributed:  # each of them would decide for itself
+        raise ConfigError(
+            f"solo is the consensus of a single server, and the settings name {len(context.settings.servers)}: "
+            "leave out solo or the others"
+        )
     return SoloConsensus()

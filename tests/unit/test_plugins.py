@@ -198,6 +198,14 @@ def test_an_ensemble_gets_the_consensus_for_ensembles() -> None:
     assert default_name("consensus", Settings()) == "solo"
 
 
+def test_the_consensus_of_one_is_refused_for_several() -> None:
+    servers = [(f"server.{n}", f"h{n}:1:2", "test") for n in (1, 2, 3)]
+    named = ("plugins", "solo,memory", "test")
+    with pytest.raises(ConfigError, match="the settings name 3: leave out solo or the others"):
+        wire(load(environ={}, options=[*servers, ("myid", "1", "test"), named]).settings)
+    assert wire(load(environ={}, options=[named]).settings).consensus.status().mode == "standalone"
+
+
 def test_what_is_not_used_is_not_imported(stranger: Stranger) -> None:
     module = stranger("boom", "raise SystemError('imported')")
     other = stranger("sqlite", STORAGE)
