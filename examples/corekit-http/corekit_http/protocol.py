@@ -1,0 +1,77 @@
+"""The protocol: where it listens, its sessions and streams, and what time does to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+import trio
+
+from corekit.api import ClientSession, Gateway, Peer
+from corekit.hooks import Context
+from corekit_http.connection import HttpConnection
+from corekit_http.sessions import Sessions
+
+log = logging.getLogger("corekit.plugin.http")
+
+STREAMS_MAX = 1000
+_LOOK_S = 1.0
+
+
+class HttpProtocol:
+    """HTTP on a port of its own.
+
+    Attributes:
+        sessions: those that clients named.
+        openapi: the description, as sent.
+        timeout_ms: of the session that a connection gets with its first write.
+    """
+
+    name = "http"
+
+    def __init__(self, context: Context, address: str, port: int) -> None:
+        self._clock = context.clock
+        self._address = address
+        self._port = port
+        self._gateway: Gateway | None = None
+        self._connections: dict[HttpConnection, None] = {}
+        self.sessions = Sessions(context.settings.max_client_cnxns)
+        self.openapi = (files("corekit_http") / "openapi.json").read_bytes()
+        self.timeout_ms = context.settings.tick_time_ms * 2  # the shortest
+
+    def now_ms(self) -> int:
+        """Milliseconds that never go back."""
+        return self._clock.monotonic_ms()
+
+    def bind(self, gateway: Gateway) -> None:
+        """Remember the kernel."""
+        self._gateway = gateway
+
+    def listeners(self) -> Sequence[tuple[str, int, Any | None]]:
+        """The port of the settings."""
+        return [(self._address, self._port, None)]
+
+    def open(self, peer: Peer, woken: Callable[[ClientSession], None]) -> ClientSession:
+        """A client connected."""
+        assert self._gateway is not None
+        connection = HttpConnection(self, self._gateway, peer, woken)
+        self._connections[connection] = None
+        return connection
+
+    def gone(self, connection: HttpConnection) -> None:
+        """Its socket is closed."""
+        self._connections.pop(connection, None)
+
+    def may_stream(self) -> bool:
+        """Whether there is room for one more stream."""
+        return sum(connection.streams for connection in self._connections) < STREAMS_MAX
+
+    async def look_after(self, gateway: Gateway) -> None:
+        """Keep streams alive and close what is idle, for ever."""
+        while True:
+            await trio.sleep(_LOOK_S)
+            now_ms = self.now_ms()
+            for connection in list(self._connections):
+                connection.look_after(now_ms)

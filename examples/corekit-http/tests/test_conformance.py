@@ -1,0 +1,3 @@
+"""Runs the conformance suite of corekit."""
+
+from corekit_http.conformance import TestHttp as TestHttp
