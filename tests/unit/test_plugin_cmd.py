@@ -63,12 +63,13 @@ def test_every_kind_can_be_begun() -> None:
 
 
 def test_what_is_written_is_in_good_form(tmp_path: Path) -> None:
+    """By the settings that are written with it, and by ours."""
     for kind in ALL:
         write(tmp_path / kind, f"my-{kind}", kind)
-    settings = ("--config", str(ROOT / "pyproject.toml"))
-    for words in (("check",), ("format", "--check")):
-        done = run("-m", "ruff", *words, "--no-cache", *settings, str(tmp_path))
-        assert done.returncode == 0, done.stdout
+    for settings in ((), ("--config", str(ROOT / "pyproject.toml"))):
+        for words in (("check",), ("format", "--check")):
+            done = run("-m", "ruff", *words, "--no-cache", *settings, str(tmp_path))
+            assert done.returncode == 0, done.stdout
     packages = [str(tmp_path / kind / f"corekit_my_{kind}") for kind in ALL]
     done = run("-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), *packages, cwd=ROOT)
     assert done.returncode == 0, done.stdout
@@ -311,12 +312,11 @@ def test_without_pytest_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------- wheels, a fresh venv
-@pytest.mark.slow
-def test_wheels_in_a_fresh_environment(tmp_path: Path) -> None:
-    """corekit and a plugin as wheels, installed where nothing else is; third-party packages are borrowed."""
-    wheels = tmp_path / "wheels"
-    write(tmp_path / "plugin", "fresh", "storage")
-    source = tmp_path / "corekit"
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with corekit from its wheel; third-party packages are borrowed from this one."""
+    base = tmp_path_factory.mktemp("fresh")
+    source = base / "corekit"
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "corekit", "plugins", "pyproject.toml"],
         cwd=ROOT,
@@ -328,38 +328,46 @@ def test_wheels_in_a_fresh_environment(tmp_path: Path) -> None:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    for place in (source, tmp_path / "plugin"):
-        built = run(
-            *("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(place)),
-            cwd=tmp_path,
-        )
-        assert built.returncode == 0, built.stderr
-    assert run("-m", "venv", str(tmp_path / "venv")).returncode == 0
-    python = tmp_path / "venv" / "bin" / "python"
-    borrowed = Path(
-        subprocess.run(
-            [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    )
+    venv = base / "venv"
+    assert run("-m", "venv", str(venv)).returncode == 0
+    (borrowed,) = venv.glob("lib/python*/site-packages")
     (borrowed / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--force-reinstall"]
-    done = subprocess.run([*install, *map(str, wheels.glob("*.whl"))], capture_output=True, text=True, check=False)
+    install(venv, source)
+    return venv
+
+
+def install(venv: Path, source: Path) -> None:
+    """Build a wheel of a folder and install it."""
+    wheels = source.with_name(f"{source.name}-wheels")
+    build = ("-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), str(source))
+    done = run(*build, cwd=source.parent)
     assert done.returncode == 0, done.stderr
-    for command in (
-        [str(tmp_path / "venv/bin/corekit"), "plugin", "test", "fresh"],
-        [str(tmp_path / "venv/bin/corekit"), "plugin", "new", "more", "--kind", "auth"],
-        [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "plugin" / "tests")],
-    ):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    words = ["-m", "pip", "install", "-q", "--no-deps", "--no-index", "--force-reinstall"]
+    words += [str(wheel) for wheel in wheels.glob("*.whl")]
+    done = subprocess.run([str(venv / "bin/python"), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ALL)
+def test_what_is_written_works_in_a_fresh_environment(fresh: Path, tmp_path: Path, kind: str) -> None:
+    """`plugin new`, install, its tests, its conformance suite, its style and types: as a stranger does it."""
+
+    def command(*words: str, cwd: Path = tmp_path) -> str:
+        environ = {"PATH": f"{fresh / 'bin'}:{os.environ['PATH']}"}
+        done = subprocess.run(words, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    shown = subprocess.run(
-        [str(tmp_path / "venv/bin/corekit"), "plugins", "-p", "fresh"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert "yes\tfresh\tstorage\tcorekit-fresh 0.1.0\tnamed\tmake_storage" in shown
+        return done.stdout
+
+    name = f"fresh-{kind}"
+    command("corekit", "plugin", "new", name, "--kind", kind)
+    package = tmp_path / f"corekit-{name}"
+    install(fresh, package)
+    assert " passed" in command("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=package)
+    assert "the plugin keeps its contract" in command("corekit", "plugin", "test", name)
+    command("python", "-m", "ruff", "check", "--no-cache", cwd=package)
+    command("python", "-m", "ruff", "format", "--check", "--no-cache", cwd=package)
+    command("python", "-m", "mypy", "--cache-dir", str(tmp_path / "mypy"), cwd=package)
+    named = [] if kind in ("command", "recipe") else ["-p", name]
+    used = {one["name"]: one["why"] for one in json.loads(command("corekit", "plugins", "--json", *named))}
+    assert used[name] == ("named" if named else "its commands are used when it is installed")
