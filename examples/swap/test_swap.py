@@ -29,7 +29,9 @@ def folder() -> Iterator[Path]:
 
 def test_it_is_the_wheels_that_are_tested() -> None:
     packages = {point.dist.name: point.dist for point in entry_points(group="corekit") if point.dist is not None}
-    assert {"corekit", "corekit-audit", "corekit-sqlite", "corekit-token", "corekit-unix"} <= set(packages)
+    assert {"corekit", "corekit-audit", "corekit-sqlite", "corekit-http", "corekit-token", "corekit-unix"} <= set(
+        packages
+    )
     for package in packages.values():
         assert Path(str(package.locate_file(""))).is_relative_to(sys.prefix)
 

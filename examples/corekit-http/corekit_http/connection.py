@@ -27,10 +27,22 @@ from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.codec.records import AddWatchRequest, PathRequest, WhoAmIResponse
 from corekit.errors import AUTH_FAILED
-from corekit_http.forms import JSON, Answer, Problem, Request, as_json, field_of, hexed, parse_json, refused
+from corekit_http.forms import (
+    JSON,
+    Answer,
+    Problem,
+    Request,
+    as_json,
+    check_method,
+    field_of,
+    hexed,
+    parse_json,
+    refused,
+    text,
+)
 from corekit_http.link import Link, TooLarge
 from corekit_http.routes import MULTI, OPENAPI, SESSION, WATCH, Call, call_of, path_below
-from corekit_http.sessions import HttpSession
+from corekit_http.sessions import Failed, HttpSession
 
 if TYPE_CHECKING:
     from corekit_http.protocol import HttpProtocol
@@ -70,13 +82,14 @@ class HttpConnection:
         self._answered = False  # one was complete
         self._login = ""  # the `Authorization` of the own link
         self._number = 0  # of the present request
+        self._waits: tuple[HttpSession, Failed] | None = None  # to be told if that session is lost
         self.heard_ms = protocol.now_ms()
         self.streams = False
         self.closing: str | None = None
         self._link = self._new_link()
 
     def _new_link(self) -> Link:
-        return Link(self._gateway, self._peer, self._lost, self._seen)
+        return Link(self._gateway, self._peer, lambda: self._woken(self), self._lost, self._seen)
 
     # ------------------------------------------------------------------------------------ ClientSession
     def received(self, data: bytes) -> None:
@@ -96,7 +109,10 @@ class HttpConnection:
             self.closing = "client closed the connection"
 
     def take(self) -> list[bytes]:
-        """What to send."""
+        """What to send. What the kernel has for this client is looked at here, between two turns of its own."""
+        self._link.step()
+        if self._waits is not None:
+            self._waits[0].link.step()
         out, self._out = self._out, []
         return out
 
@@ -111,8 +127,10 @@ class HttpConnection:
     def closed(self, why: str) -> None:
         """The socket is gone."""
         self.closing = self.closing or why
+        self._busy = False
+        self._forget_session()
+        self._protocol.leave(self._link)
         self._protocol.gone(self)
-        self._link.leave()
 
     # ------------------------------------------------------------------------------------------ reading
     def _read(self) -> bool:
@@ -187,6 +205,7 @@ class HttpConnection:
         try:
             request = self._parsed()
             if request.path == OPENAPI:
+                check_method(request.method, "GET")
                 self._send(Answer(200, self._protocol.openapi, JSON))
             elif request.path == SESSION:
                 self._session_request(request)
@@ -208,12 +227,21 @@ class HttpConnection:
         if link is not None:
             self._ask(link, call)
 
-    def _ask(self, link: Link, call: Call) -> None:
+    def _answering(self) -> Callable[[Answer], None]:
+        """Answers the present request, once; nothing happens if it was answered meanwhile or the client is gone."""
         mine = self._number
 
+        def answer(answer: Answer) -> None:
+            if self._busy and mine == self._number:
+                self._send(answer)
+
+        return answer
+
+    def _ask(self, link: Link, call: Call) -> None:
+        answer = self._answering()
+
         def done(code: int, zxid: int, body: Reader) -> None:
-            if mine == self._number and self._busy:
-                self._send(refused(code, path=call.path).answer() if code else call.render(body, zxid))
+            answer(refused(code, path=call.path).answer() if code else call.render(body, zxid))
 
         if call.fresh:
             link.ask(ops.SYNC, PathRequest(call.path.encode()).encode(), lambda code, zxid, body: None)
@@ -225,6 +253,9 @@ class HttpConnection:
         token = request.headers.get("session")
         if token is not None:
             session = self._protocol.sessions.find(token, self._gateway, self._peer)
+            if session.link.ended is not None:
+                code, why = session.link.ended
+                raise refused(code, detail=why)
             self._wait_for(session)
             if login and login not in session.logins:
                 session.logins.add(login)
@@ -232,7 +263,7 @@ class HttpConnection:
             return session.link if self._busy else None
         if login != self._login:
             credentials = _credentials(login) if login else None
-            self._link.leave()
+            self._protocol.leave(self._link)
             self._login, self._link = login, self._new_link()
             self._link.admit()
             if credentials is not None:
@@ -245,14 +276,19 @@ class HttpConnection:
 
     def _wait_for(self, session: HttpSession) -> None:
         """Be told if the session's link is lost before this request has its answer."""
-        mine = self._number
+        answer = self._answering()
 
         def failed(code: int, why: str) -> None:
-            if mine == self._number and self._busy:
-                self._send(refused(code, detail=why).answer())
+            answer(refused(code, detail=why).answer())
 
-        session.waiting.append(failed)
+        session.waiting[failed] = lambda: self._woken(self)
         self._waits = (session, failed)
+
+    def _forget_session(self) -> None:
+        if self._waits is not None:
+            session, failed = self._waits
+            session.waiting.pop(failed, None)
+            self._waits = None
 
     def _lost(self, code: int, why: str) -> None:
         """The kernel closed the own link."""
@@ -263,33 +299,21 @@ class HttpConnection:
             self._send(refused(code, detail=why).answer(), last=True)
         if self.closing is None:
             self.closing = why
-        self._woken(self)
 
     # ----------------------------------------------------------------------------------------- sessions
     def _session_request(self, request: Request) -> None:
+        check_method(request.method, "POST", "GET", "PUT", "DELETE")
         if request.method == "POST":
             self._open_session(request)
             return
         if "session" not in request.headers:
             raise Problem(400, "the header Session is missing")
-        asked = {"GET": ops.WHO_AM_I, "PUT": ops.PING, "DELETE": ops.CLOSE_SESSION}.get(request.method)
-        if asked is None:
-            raise Problem(405, f"{request.method} is not known here; known are POST, GET, PUT, DELETE")
+        asked = ops.CLOSE_SESSION if request.method == "DELETE" else ops.WHO_AM_I  # any request keeps it alive
         link = self._link_for(request, writes=True)
         if link is not None:
-            done = self._told_who if asked == ops.WHO_AM_I else self._done
-            link.ask(asked, b"", done)
-
-    def _done(self, code: int, zxid: int, body: Reader) -> None:
-        self._send(refused(code).answer() if code else Answer(204))
-
-    def _told_who(self, code: int, zxid: int, body: Reader) -> None:
-        if code:
-            self._send(refused(code).answer())
-            return
-        known = WhoAmIResponse.decode(body).client_info or ()
-        told = [f"{(one.auth_scheme or b'').decode()}:{(one.user or b'').decode()}" for one in known]
-        self._send(as_json(200, {"identities": told}))
+            answer = self._answering()
+            told = _identities if request.method == "GET" else lambda body: Answer(204)
+            link.ask(asked, b"", lambda code, zxid, body: answer(refused(code).answer() if code else told(body)))
 
     def _open_session(self, request: Request) -> None:
         timeout = field_of(parse_json(request.body or b"{}"), "timeout_ms", int, 10_000)
@@ -302,27 +326,23 @@ class HttpConnection:
         mine = self._number
 
         def opened(code: int, zxid: int, body: Reader) -> None:
-            answer = session.link.session
-            assert answer is not None
-            token = f"{hexed(answer.session_id)}-{answer.timeout_ms}-{(answer.password or b'').hex()}"
-            self._protocol.sessions.named(session, token)
-            if mine == self._number and self._busy:
-                told = {"session": token, "id": hexed(answer.session_id), "timeout_ms": answer.timeout_ms}
+            told = session.opened()
+            if self._busy and mine == self._number:
                 self._send(as_json(201, told, Location=SESSION))
             else:
-                session.link.leave()  # who asked for it is gone
+                self._protocol.sessions.forget(session)  # who asked for it is gone
+                self._protocol.leave(session.link)
 
         session.link.attach(timeout)
         if credentials is not None:
             session.logins.add(login)
             session.link.login(*credentials)
-        session.link.ask(ops.PING, b"", opened)
+        session.link.ask(ops.WHO_AM_I, b"", opened)
 
     # ------------------------------------------------------------------------------------------ streams
     def _watch(self, request: Request) -> None:
         path = path_below(WATCH, request.path)
-        if request.method != "GET":
-            raise Problem(405, "a watch is asked for with GET")
+        check_method(request.method, "GET")
         if "session" in request.headers:
             raise Problem(400, "a watch belongs to its stream, not to a session")
         if not self._protocol.may_stream():
@@ -333,6 +353,8 @@ class HttpConnection:
             link.ask(ops.ADD_WATCH, body, lambda code, zxid, _: self._watching(code, zxid))
 
     def _watching(self, code: int, zxid: int) -> None:
+        if self.closing is not None:
+            return
         if code:
             self._send(refused(code).answer())
             return
@@ -345,7 +367,6 @@ class HttpConnection:
         if self.streams and self.closing is None:
             told = {"path": path.decode("utf-8", "replace"), "zxid": hexed(zxid)}
             self._event(_EVENTS.get(kind, f"type-{kind}"), told)
-            self._woken(self)
 
     def _event(self, name: str, value: dict[str, Any]) -> None:
         self.heard_ms = self._protocol.now_ms()
@@ -369,6 +390,7 @@ class HttpConnection:
     def _send(self, answer: Answer, *, last: bool = False) -> None:
         """The answer to the present request."""
         self._busy = False
+        self._forget_session()
         self.heard_ms = self._protocol.now_ms()
         headers = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), *answer.headers.items()]
         if answer.status not in (204, 304):
@@ -408,19 +430,28 @@ def _credentials(login: str) -> tuple[str, bytes]:
     raise Problem(401, f"{kind} is not known; known are Basic, Bearer and ZooKeeper", code=AUTH_FAILED)
 
 
+def _identities(body: Reader) -> Answer:
+    known = WhoAmIResponse.decode(body).client_info or ()
+    return as_json(200, {"identities": [f"{text(one.auth_scheme)}:{text(one.user)}" for one in known]})
+
+
 def _foreign(request: Request, peer: Peer) -> bool:
     """Whether a browser sends this on behalf of a page that is not ours (`Sec-Fetch-Site`, `Origin`), or was tricked
     with a name that points at this machine (`Host` on a loopback connection)."""
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return True
     host = request.headers.get("host", "")
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
-        return True
     try:
-        if not ip_address(peer.address).is_loopback:
-            return False
+        if "origin" in request.headers and urlsplit(request.headers["origin"]).netloc != host:
+            return True
         name = urlsplit(f"//{host}").hostname or ""
-        return name != "localhost" and not ip_address(name).is_loopback
     except ValueError:
         return True
+    return _loopback(peer.address) and name != "localhost" and not _loopback(name)
+
+
+def _loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -81,10 +81,21 @@ class Problem(Exception):
         self.status = status
         self.fields = {"title": title, "status": status, **more}
 
+        self.headers = {"WWW-Authenticate": 'Basic realm="corekit"'} if status == 401 else {}
+
     def answer(self) -> Answer:
         """What the client gets."""
-        headers = {"WWW-Authenticate": 'Basic realm="corekit"'} if self.status == 401 else {}
-        return Answer(self.status, json.dumps(self.fields).encode(), PROBLEM, headers)
+        return Answer(self.status, json.dumps(self.fields).encode(), PROBLEM, self.headers)
+
+
+def check_method(method: str, *known: str) -> None:
+    """Raises:
+    Problem: the method is not one of those that a resource knows.
+    """
+    if method not in known:
+        problem = Problem(405, f"{method} is not known here; known are {', '.join(known)}")
+        problem.headers = {"Allow": ", ".join(known)}
+        raise problem
 
 
 def refused(code: int, **more: Any) -> Problem:
@@ -172,11 +183,12 @@ def parse_acl(texts: Sequence[Any]) -> list[ACL]:
 def acl_json(entries: Sequence[ACL]) -> list[str]:
     """The texts of an ACL."""
     return [
-        f"{_text(entry.id.scheme)}:{_text(entry.id.id)}:"
+        f"{text(entry.id.scheme)}:{text(entry.id.id)}:"
         + "".join(letter for letter in "cdrwa" if entry.perms & _PERMS[letter])
         for entry in entries
     ]
 
 
-def _text(data: bytes | None) -> str:
+def text(data: bytes | None) -> str:
+    """Text of the server."""
     return (data or b"").decode("utf-8", "replace")

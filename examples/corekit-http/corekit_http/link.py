@@ -30,17 +30,26 @@ class Link:
     """A connection into the kernel.
 
     Args:
+        changed: called from within the kernel when there is something to do: call `step`, but later in the turn, as the
+            kernel may be in the middle of a transaction.
         lost: called once when the kernel has closed it; the code is that of unanswered requests, the text says why.
         event: called for what a watch saw.
 
     Attributes:
         session: the answer to `attach`, once it was granted.
+        ended: what `lost` was called with.
     """
 
     def __init__(
-        self, gateway: Gateway, peer: Peer, lost: Callable[[int, str], None], event: Event | None = None
+        self,
+        gateway: Gateway,
+        peer: Peer,
+        changed: Callable[[], None],
+        lost: Callable[[int, str], None],
+        event: Event | None = None,
     ) -> None:
         self._gateway = gateway
+        self._changed = changed
         self._lost = lost
         self._event = event
         self._calls: dict[int, Done] = {}
@@ -48,14 +57,15 @@ class Link:
         self._waiting = b""  # frames that the kernel has not taken
         self._xid = 0
         self._code = CONNECTION_LOSS
-        self._attaching = self._leaving = self._goodbye = self._over = self._busy = False
+        self._attaching = self._leaving = self._busy = False
         self.session: ConnectResponse | None = None
-        self._connection: GatewayConnection = gateway.connect(peer, lambda _: self.step())
+        self.ended: tuple[int, str] | None = None
+        self._connection: GatewayConnection = gateway.connect(peer, lambda _: self._changed())
 
     @property
     def overloaded(self) -> bool:
         """Whether further requests should wait."""
-        return not self._over and self._gateway.overloaded(self._connection)
+        return self.ended is None and self._gateway.overloaded(self._connection)
 
     @property
     def has_session(self) -> bool:
@@ -101,18 +111,23 @@ class Link:
 
     def step(self) -> None:
         """Hand over requests and answers as far as they go."""
-        if self._busy or self._over:
+        if self._busy or self.ended is not None:
             return
+        self._pass_on()
+        if self._connection.closing is not None:
+            self._end(self._connection.closing)
+        elif self._leaving and not self._calls and not self._waiting:
+            if self.session is not None:
+                self._gateway.feed(self._connection, request(self._xid + 1, ops.CLOSE_SESSION, b""))
+            self._end("the client is gone")
+
+    def _pass_on(self) -> None:
         self._busy = True
         try:
             while self._hand_over() or self._take():
                 pass
         finally:
             self._busy = False
-        if self._connection.closing is not None:
-            self._end(self._connection.closing)
-        elif self._leaving and not self._calls and not self._waiting:
-            self._leave()
 
     def _hand_over(self) -> bool:
         if not self._waiting or self._attaching or not self._connection.ready:
@@ -161,22 +176,20 @@ class Link:
             self._code = SESSION_EXPIRED
 
     def leave(self) -> None:
-        """Nobody is interested any more: what was asked is done, then the session ends with the link."""
+        """Nobody is interested any more: what was asked is done, then the session ends with the link.
+
+        While it is not `ended`, `step` is to be called from time to time.
+        """
         self._leaving = True
+        self._changed = self._pass_on  # what waited for the session goes on; nothing else can be in `_waiting`
         self._event = None
         self._lost = lambda code, why: None
         self.step()
 
-    def _leave(self) -> None:
-        if self.session is not None and not self._goodbye:
-            self._goodbye = True
-            self.ask(ops.CLOSE_SESSION, b"", lambda code, zxid, body: None)
-        else:
-            self._end("the client is gone")
-
     def _end(self, why: str) -> None:
-        if not self._over:
-            self._over = True
+        if self.ended is None:
+            self.ended = (self._code, why)
+            self._changed = lambda: None
             self._calls.clear()
             self._gateway.disconnect(self._connection)
             self._lost(self._code, why)

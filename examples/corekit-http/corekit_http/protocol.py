@@ -12,6 +12,7 @@ import trio
 from corekit.api import ClientSession, Gateway, Peer
 from corekit.hooks import Context
 from corekit_http.connection import HttpConnection
+from corekit_http.link import Link
 from corekit_http.sessions import Sessions
 
 log = logging.getLogger("corekit.plugin.http")
@@ -37,6 +38,7 @@ class HttpProtocol:
         self._port = port
         self._gateway: Gateway | None = None
         self._connections: dict[HttpConnection, None] = {}
+        self._leaving: dict[Link, None] = {}
         self.sessions = Sessions(context.settings.max_client_cnxns)
         self.openapi = (files("corekit_http") / "openapi.json").read_bytes()
         self.timeout_ms = context.settings.tick_time_ms * 2  # the shortest
@@ -55,6 +57,7 @@ class HttpProtocol:
 
     def open(self, peer: Peer, woken: Callable[[ClientSession], None]) -> ClientSession:
         """A client connected."""
+        self._step()
         assert self._gateway is not None
         connection = HttpConnection(self, self._gateway, peer, woken)
         self._connections[connection] = None
@@ -63,6 +66,19 @@ class HttpProtocol:
     def gone(self, connection: HttpConnection) -> None:
         """Its socket is closed."""
         self._connections.pop(connection, None)
+        self._step()
+
+    def leave(self, link: Link) -> None:
+        """A link that nobody needs any more; it may have something to finish."""
+        link.leave()
+        if link.ended is None:
+            self._leaving[link] = None
+
+    def _step(self) -> None:
+        for link in list(self._leaving):
+            link.step()
+            if link.ended is not None:
+                del self._leaving[link]
 
     def may_stream(self) -> bool:
         """Whether there is room for one more stream."""
@@ -72,6 +88,12 @@ class HttpProtocol:
         """Keep streams alive and close what is idle, for ever."""
         while True:
             await trio.sleep(_LOOK_S)
-            now_ms = self.now_ms()
-            for connection in list(self._connections):
-                connection.look_after(now_ms)
+            self.look_around()
+
+    def look_around(self) -> None:
+        """Do once what `look_after` does for ever."""
+        self._step()
+        self.sessions.step()
+        now_ms = self.now_ms()
+        for connection in list(self._connections):
+            connection.look_after(now_ms)

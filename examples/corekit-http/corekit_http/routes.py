@@ -40,6 +40,7 @@ from corekit_http.forms import (
     Request,
     acl_json,
     as_json,
+    check_method,
     data_of,
     field_of,
     hexed,
@@ -87,15 +88,12 @@ def call_of(request: Request) -> Call:
         Problem: it means none.
     """
     if request.path == MULTI:
-        if request.method != "POST":
-            raise Problem(405, "a multi is sent with POST")
+        check_method(request.method, "POST")
         return _multi(request)
     path = path_below(TREE, request.path)
+    check_method(request.method, "HEAD", *_METHODS)
     method = "GET" if request.method == "HEAD" else request.method
-    found = _METHODS.get(method)
-    if found is None:
-        raise Problem(405, f"{request.method} is not known here; known are HEAD, {', '.join(_METHODS)}")
-    known, handle = found
+    known, handle = _METHODS[method]
     if unknown := sorted(set(request.query) - set(known)):
         raise Problem(400, f"{unknown[0]!r} is no parameter of {method}; known are {', '.join(known) or 'none'}")
     return handle(path, request)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from corekit.api import Gateway, Peer
-from corekit_http.forms import Problem
+from corekit_http.forms import Problem, hexed
 from corekit_http.link import Link
 
 SESSIONS_MAX = 10_000  # that one server keeps open for HTTP clients
@@ -21,20 +22,32 @@ class HttpSession:
 
     Attributes:
         token: what the client shows; who has it, has the session.
-        waiting: what to call for each of them if the session's link is lost.
+        waiting: for each of them what to call if the session's link is lost, and what when there is news.
     """
 
     def __init__(self, sessions: Sessions, gateway: Gateway, peer: Peer) -> None:
         self._sessions = sessions
         self.address = peer.address
-        self.waiting: list[Failed] = []
+        self.waiting: dict[Failed, Callable[[], None]] = {}
         self.logins: set[str] = set()
-        self.link = Link(gateway, peer, self._lost)
+        self.link = Link(gateway, peer, self._changed, self._lost)
         self.token = ""
+
+    def opened(self) -> dict[str, Any]:
+        """It is open: from now on it is found by its token. What its client is told."""
+        answer = self.link.session
+        assert answer is not None
+        token = f"{hexed(answer.session_id)}-{answer.timeout_ms}-{(answer.password or b'').hex()}"
+        self._sessions.named(self, token)
+        return {"session": token, "id": hexed(answer.session_id), "timeout_ms": answer.timeout_ms}
+
+    def _changed(self) -> None:
+        for woken in self.waiting.values():
+            woken()
 
     def _lost(self, code: int, why: str) -> None:
         self._sessions.forget(self)
-        waiting, self.waiting = self.waiting, []
+        waiting, self.waiting = self.waiting, {}
         for failed in waiting:
             failed(code, why)
 
@@ -77,6 +90,9 @@ class Sessions:
         if match is None:
             raise Problem(400, "the header Session holds no token of POST /session")
         session = self._by_token.get(token)
+        if session is not None:
+            session.link.step()  # it may be over
+            session = self._by_token.get(token)
         if session is None:
             session = self.new(gateway, peer)
             self.named(session, token)
@@ -88,6 +104,11 @@ class Sessions:
         """From now on it is found."""
         session.token = token
         self._by_token[token] = session
+
+    def step(self) -> None:
+        """Notice which are over."""
+        for session in list(self._all):
+            session.link.step()
 
     def forget(self, session: HttpSession) -> None:
         """It is over, or elsewhere."""
