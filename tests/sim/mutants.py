@@ -35,6 +35,7 @@ class Mutant:
 
     Attributes:
         seeds: within so many seeds it must be found (some times what it took).
+        workload: what finds it, a name in `corekit.testing.sim.campaign.WORKLOADS`.
         script: the golden transcript that it changes, if there is one about it.
     """
 
@@ -42,14 +43,17 @@ class Mutant:
     plant: Callable[[Patch], None]
     seeds: int
     script: str = ""
+    workload: str = "keys"
 
 
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(seeds: int, script: str = "") -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def mutant(
+    seeds: int, script: str = "", workload: str = "keys"
+) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        MUTANTS[plant.__name__] = Mutant(plant.__name__, plant, seeds, script)
+        MUTANTS[plant.__name__] = Mutant(plant.__name__, plant, seeds, script, workload)
         return plant
 
     return register

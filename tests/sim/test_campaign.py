@@ -24,39 +24,48 @@ FOUND = {
 }
 
 
+@pytest.mark.parametrize("workload", ["keys", "sessions"])
 @pytest.mark.parametrize("first", range(1, 41, 10))
-def test_seeds(first: int) -> None:
+def test_seeds(first: int, workload: str) -> None:
     for seed in range(first, first + 10):
-        result = run_seed(seed, zab, seconds=5)
+        result = run_seed(seed, zab, seconds=5, workload=workload)
         assert result.ok, result.report()
 
 
 @pytest.mark.parametrize("seed", FOUND)
 def test_seeds_that_found_something(seed: int) -> None:
-    result = run_seed(seed, zab, seconds=30)
+    result = run_seed(seed, zab, seconds=30, workload="keys")
     assert result.ok, result.report()
 
 
-def test_faults_do_happen() -> None:
+@pytest.mark.parametrize(
+    ("workload", "least"),
+    [
+        ("keys", {"faults": 100, "operations": 3000, "served.leader": 20}),
+        ("sessions", {"faults": 100, "operations": 500, "served.leader": 15, "events": 10, "linearized": 200}),
+    ],
+)
+def test_faults_do_happen(workload: str, least: dict[str, int]) -> None:
     """A campaign in which nothing goes wrong, or nothing is done, shows nothing."""
     counters: dict[str, int] = {}
     for seed in range(200, 208):
-        for name, value in run_seed(seed, zab, seconds=8).counters.items():
+        for name, value in run_seed(seed, zab, seconds=8, workload=workload).counters.items():
             counters[name] = counters.get(name, 0) + value
-    assert counters["faults"] > 100
-    assert counters["operations"] > 3000
-    assert counters["served.leader"] > 20
+    assert {name: value for name, value in least.items() if counters.get(name, 0) < value} == {}, counters
+
+
+def traces() -> list[str]:
+    """Of a run of each workload."""
+    return [run_seed(3, zab, seconds=5, workload=workload).trace_hash for workload in ("keys", "sessions")]
 
 
 def test_same_seed_same_run_in_another_process() -> None:
-    code = "from corekit_zab.simulated import make as zab\nfrom corekit.testing.sim.campaign import run_seed\n"
-    code += "print([run_seed(seed, zab, seconds=5).trace_hash for seed in (3, 4)])"
     runs = [
         subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", "from tests.sim.test_campaign import traces; print(traces())"],
             cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True,
         ).stdout
         for hash_seed in ("1", "2")
     ]  # fmt: skip
     assert runs[0] == runs[1]
-    assert runs[0].strip() == str([run_seed(seed, zab, seconds=5).trace_hash for seed in (3, 4)])
+    assert runs[0].strip() == str(traces())

@@ -18,7 +18,10 @@ SLOW = [name for name, mutant in MUTANTS.items() if mutant.seeds > 20]
 
 def found_by_a_seed(name: str) -> bool:
     with planted(name):
-        return any(not run_seed(seed, zab, seconds=20).ok for seed in range(1, MUTANTS[name].seeds + 1))
+        return any(
+            not run_seed(seed, zab, seconds=20, workload=MUTANTS[name].workload).ok
+            for seed in range(1, MUTANTS[name].seeds + 1)
+        )
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -11,13 +11,15 @@ import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any, Protocol
 
 from corekit.api import EnsembleConsensus
-from corekit.testing.sim.checker import Checker
-from corekit.testing.sim.clients import Client
+from corekit.testing.sim.checker import Checker, Model
+from corekit.testing.sim.clients import KeysWorkload
 from corekit.testing.sim.nemesis import Nemesis
 from corekit.testing.sim.net import Net, Profile
-from corekit.testing.sim.node import Node
+from corekit.testing.sim.node import Node, Replica
+from corekit.testing.sim.sessions import SessionsWorkload
 from corekit.testing.sim.world import MS, SECOND, Violation, World, show
 
 STORM = 40 * SECOND  # a longer safety phase alternates between storm and calm
@@ -42,6 +44,23 @@ class Setup:
 
 
 Maker = Callable[[Setup], Callable[[int, Random, bool], EnsembleConsensus]]
+
+
+class Workload(Protocol):
+    """What is around the consensus of each server, and what clients do with it."""
+
+    @property
+    def model(self) -> Model:
+        """Follows the decided history."""
+
+    def replica(self, node: Node, consensus: EnsembleConsensus, tick_ms: int) -> Replica:
+        """What stands around the consensus of a server."""
+
+    def client(self, cluster: Cluster, number: int, keys: int) -> Any:
+        """A client; its attributes are those of `clients.Client`."""
+
+    def ended(self, cluster: Cluster) -> None:
+        """Everybody is healthy and equal: what must hold now?"""
 
 
 @dataclass(slots=True)
@@ -74,11 +93,15 @@ class Result:
         return "\n".join([*lines, *self.trace[-events:]])
 
 
+WORKLOADS: dict[str, Callable[[], Workload]] = {"keys": KeysWorkload, "sessions": SessionsWorkload}
+
+
 class Cluster:
     """A world with servers, clients and faults.
 
     Args:
         make: makes the consensus of a server from (sid, generator, whether an empty disk is known to be new).
+        workload: what is around the consensus, and what its clients do; the small replica with keys by default.
     """
 
     def __init__(
@@ -89,30 +112,36 @@ class Cluster:
         *,
         has_quorum: Callable[[Collection[int]], bool] | None = None,
         profile: Profile | None = None,
+        workload: Workload | None = None,
     ) -> None:
         self.world = world
+        self.workload: Workload = workload or KeysWorkload()
         self.setup = setup
         voters = frozenset(range(1, setup.servers + 1))
         self.voters = voters
         quorum = has_quorum or (lambda sids: 2 * len(voters.intersection(sids)) > len(voters))
         self.net = Net(world, profile or Profile())
-        self.checker = Checker(world, voters, quorum)
+        self.checker = Checker(world, voters, quorum, self.workload.model)
         self.net.taps.append(self.checker.tap)
 
         def maker(sid: int, random: Random) -> EnsembleConsensus:
             node = self.nodes[sid - 1]
             return make(sid, random, node.vouched or (setup.trust_empty and not node.impaired))
 
+        def replica(node: Node, consensus: EnsembleConsensus) -> Replica:
+            return self.workload.replica(node, consensus, setup.tick_ms)
+
         self.nodes = [
-            Node(world, self.net, self.checker, sid, maker) for sid in range(1, setup.servers + setup.observers + 1)
+            Node(world, self.net, self.checker, sid, maker, replica)
+            for sid in range(1, setup.servers + setup.observers + 1)
         ]
         self.checker.nodes = {node.sid: node for node in self.nodes}
         self.nemesis = Nemesis(world, self.net, self.nodes, voters)
-        self.clients: list[Client] = []
+        self.clients: list[Any] = []
 
     def add_clients(self, count: int, keys: int) -> None:
         """Clients with sessions 1 .. count."""
-        self.clients += [Client(self.world, self.checker, self.nodes, session, keys) for session in range(1, count + 1)]
+        self.clients += [self.workload.client(self, session, keys) for session in range(1, count + 1)]
 
     def boot(self) -> None:
         """Start every server that is down."""
@@ -169,15 +198,17 @@ def draw(seed: int, servers: int | None = None) -> tuple[World, Setup, Profile]:
     return world, setup, profile
 
 
-def run_seed(seed: int, maker: Maker, *, seconds: float = 30, servers: int | None = None) -> Result:
+def run_seed(seed: int, maker: Maker, *, seconds: float = 30, servers: int | None = None, workload: str = "") -> Result:
     """Run one seed.
 
     Args:
         seconds: simulated time with faults, before recovery; more than `STORM` of it alternates with calm.
         servers: voters, if the seed shall not choose.
+        workload: a name in `WORKLOADS`, if the seed shall not choose.
     """
     world, setup, profile = draw(seed, servers)
-    cluster = Cluster(world, setup, maker(setup), profile=profile)
+    kind = WORKLOADS[workload or world.random("workload").choice(sorted(WORKLOADS))]
+    cluster = Cluster(world, setup, maker(setup), profile=profile, workload=kind())
     result = Result(seed, setup.servers, seconds)
     try:
         _safety(cluster, int(seconds * SECOND))
@@ -281,6 +312,7 @@ def _liveness(cluster: Cluster) -> None:
     digests = {(node.replica.applied, node.replica.digest) for node in cluster.nodes}
     if len(digests) != 1:
         raise Violation("I19", f"the servers end with different states: {digests}")
+    cluster.workload.ended(cluster)
 
 
 def _demand(cluster: Cluster, sids: Collection[int], bound: int, rule: str, text: str) -> None:

@@ -22,9 +22,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from corekit.testing.sim.kv import HEADER
 from corekit.testing.sim.tap import Listener, QuorumTap
 from corekit.testing.sim.world import SECOND, Violation, World
 
@@ -35,17 +34,29 @@ if TYPE_CHECKING:
 STORM = 200  # notifications of one server within a second
 
 
+class Model(Protocol):
+    """Follows the decided history."""
+
+    def decide(self, zxid: int, entry: bytes) -> None:
+        """The next entry; raises Violation if it cannot be the next."""
+
+
 class Checker(Listener):
     """Watches one world.
 
     Attributes:
+        model: what the decided history comes to.
         zxids, entries, digests: the history that was decided, in order.
         nodes: the servers, by sid.
+        proposed_at: when each entry was proposed.
         largest_ok: the largest zxid that any client was told of.
     """
 
-    def __init__(self, world: World, voters: Collection[int], has_quorum: Callable[[Collection[int]], bool]) -> None:
+    def __init__(
+        self, world: World, voters: Collection[int], has_quorum: Callable[[Collection[int]], bool], model: Model
+    ) -> None:
         self.world = world
+        self.model = model
         self.voters = frozenset(voters)
         self.has_quorum = has_quorum
         self.nodes: dict[int, Node] = {}
@@ -53,12 +64,11 @@ class Checker(Listener):
         self.entries: list[bytes] = []
         self.digests: list[int] = []
         self.largest_ok = 0
-        self.keys: dict[bytes, tuple[list[int], list[tuple[bytes, int, int]]]] = {}
+        self.proposed_at: dict[int, int] = {}
         self.established: dict[int, int] = {}
         self.newest_epoch = 0
         self.corrupting = False
         self.tap = QuorumTap(self)
-        self._requests: dict[tuple[int, int], int] = {}
         self._proposed: dict[int, list[tuple[int, bytes]]] = {}
         self._proposer: dict[int, int] = {}
         self._in_epoch: dict[int, int] = {}
@@ -126,26 +136,7 @@ class Checker(Listener):
         self.zxids.append(zxid)
         self.entries.append(entry)
         self.digests.append(digest)
-        session, cxid = HEADER.unpack_from(entry)[:2]
-        if (session, cxid) in self._requests:
-            self.fail("I18", f"the request {session}/{cxid} was decided twice")
-        self._requests[session, cxid] = zxid
-        size = int.from_bytes(entry[HEADER.size : HEADER.size + 4], "big")
-        at = HEADER.size + 4
-        key, value = entry[at : at + size], entry[at + size :]
-        zxids, values = self.keys.setdefault(key, ([], []))
-        zxids.append(zxid)
-        values.append((value, len(values), zxid))
-
-    def value_at(self, key: bytes, zxid: int) -> tuple[bytes, int, int] | None:
-        """(value, version, zxid) of a key in the state of `zxid`."""
-        zxids, values = self.keys.get(key, ([], []))
-        at = bisect_right(zxids, zxid)
-        return values[at - 1] if at else None
-
-    def decided(self, session: int, cxid: int) -> int | None:
-        """The zxid under which a request was decided."""
-        return self._requests.get((session, cxid))
+        self.model.decide(zxid, entry)
 
     # ------------------------------------------------------------------------------------------------ roles
     def serving(self, node: Node, mode: str, next_zxid: int) -> None:
@@ -184,6 +175,7 @@ class Checker(Listener):
         if zxid & 0xFFFFFFFF != len(entries) + 1:
             self.fail("I16", f"server {node.sid} proposes 0x{zxid:x} as number {len(entries) + 1} of its epoch")
         entries.append((zxid, entry))
+        self.proposed_at[zxid] = self.world.now
 
     # ------------------------------------------------------------------------------------------------- disk
     def appending(self, node: Node, first: int, entries: Any, last: int) -> None:

@@ -11,14 +11,19 @@ What every answer must fulfil (I18):
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
+from corekit.testing.sim.kv import Keys, Replica
 from corekit.testing.sim.world import MS, Violation, World
 
 if TYPE_CHECKING:
+    from corekit.api import EnsembleConsensus
+    from corekit.testing.sim.campaign import Cluster
     from corekit.testing.sim.checker import Checker
     from corekit.testing.sim.node import Node
 
+_kv: Any = attrgetter("replica")
 _REQUEST_TIMEOUT = 20_000 * MS
 _REST = 5_000 * MS
 
@@ -35,9 +40,10 @@ class Client:
         resting: it pauses for long.
     """
 
-    def __init__(self, world: World, checker: Checker, nodes: list[Node], session: int, keys: int) -> None:
+    def __init__(self, world: World, checker: Checker, model: Keys, nodes: list[Node], session: int, keys: int) -> None:
         self.world = world
         self.checker = checker
+        self.model = model
         self.nodes = nodes
         self.session = session
         self.random = world.random(f"client{session}")
@@ -62,14 +68,14 @@ class Client:
         self.world.after(self.random.randrange(1, 3) * MS, self._arrive, node)
 
     def _arrive(self, node: Node) -> None:
-        if node.paused or not node.serving or node.replica.applied < self._seen:
+        if node.paused or not node.serving or _kv(node).applied < self._seen:
             self.world.after(self.random.randrange(20, 200) * MS, self._connect)
             return
         self._node = node
         self._connection += 1
         node.clients[self.session] = lambda: self._lose(connection)
         connection = self._connection
-        node.turn(node.replica.ask, self.session, lambda zxid, valid: None)
+        node.turn(_kv(node).ask, self.session, lambda zxid, valid: None)
         self._next(connection)
 
     def _lose(self, connection: int) -> None:
@@ -114,7 +120,7 @@ class Client:
             self._lose(connection)
             return
         key = self.random.choice(self.keys)
-        replica = node.replica
+        replica = _kv(node)
         if kind == "write":
             value = b"%d/%d" % (self.session, cxid)
             node.turn(
@@ -131,7 +137,7 @@ class Client:
 
     def _read(self, node: Node, connection: int, cxid: int, key: bytes, floor: int) -> None:
         if node.serving:
-            zxid, found = node.replica.read(key)
+            zxid, found = _kv(node).read(key)
             self._reply(connection, cxid, self._got, key, zxid, found, floor)
 
     def _reply(self, connection: int, cxid: int, action: object, *args: object) -> None:
@@ -161,11 +167,11 @@ class Client:
 
     def _wrote(self, cxid: int, key: bytes, zxid: int, version: int, floor: int) -> None:
         self.world.count("writes")
-        if self.checker.decided(self.session, cxid) != zxid:
+        if self.model.decided(self.session, cxid) != zxid:
             self._fail(f"was told 0x{zxid:x} for request {cxid}, which was not decided so")
         if zxid <= floor:
             self._fail(f"wrote 0x{zxid:x}, but 0x{floor:x} was acknowledged before it began")
-        value = self.checker.value_at(key, zxid)
+        value = self.model.value_at(key, zxid)
         if value is None or value[1] != version:
             self._fail(f"was told version {version} of {key!r} at 0x{zxid:x}, it is {value}")
         self._advance(zxid)
@@ -174,6 +180,24 @@ class Client:
     def _got(self, key: bytes, zxid: int, found: tuple[bytes, int, int] | None, floor: int) -> None:
         if zxid < floor:
             self._fail(f"synced and read at 0x{zxid:x}, but 0x{floor:x} was acknowledged before the sync")
-        if found != self.checker.value_at(key, zxid):
-            self._fail(f"read {found} for {key!r} at 0x{zxid:x}, it is {self.checker.value_at(key, zxid)}")
+        if found != self.model.value_at(key, zxid):
+            self._fail(f"read {found} for {key!r} at 0x{zxid:x}, it is {self.model.value_at(key, zxid)}")
         self._advance(zxid)
+
+
+class KeysWorkload:
+    """Small replicas with keys, and clients that write and read them."""
+
+    def __init__(self) -> None:
+        self.model = Keys()
+
+    def replica(self, node: Node, consensus: EnsembleConsensus, tick_ms: int) -> Replica:
+        """What stands around the consensus of a server."""
+        return Replica(node, consensus)
+
+    def client(self, cluster: Cluster, number: int, keys: int) -> Client:
+        """A client with the session `number`."""
+        return Client(cluster.world, cluster.checker, self.model, cluster.nodes, number, keys)
+
+    def ended(self, cluster: Cluster) -> None:
+        """Everybody is healthy and equal."""

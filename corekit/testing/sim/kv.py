@@ -7,13 +7,16 @@ ZooKeeper's SNAP format. Writes give a key a new value and answer the version, s
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import Protocol
 
-from corekit.api import EnsembleConsensus, Identity
+from corekit.api import EnsembleConsensus, Identity, Recovery
 from corekit.errors import ProtocolError
+from corekit.testing.sim.disk import SimDisk
+from corekit.testing.sim.world import Violation
 
 HEADER = Struct(">qiqqi")  # TxnHeader: session, cxid, zxid, time, type
 SET_DATA = 5
@@ -23,10 +26,42 @@ _INT = Struct(">i")
 Answer = Callable[[int, object], None]  # (zxid, result)
 
 
+class Keys:
+    """What the decided history comes to: every key's values, every request's zxid."""
+
+    def __init__(self) -> None:
+        self._keys: dict[bytes, tuple[list[int], list[tuple[bytes, int, int]]]] = {}
+        self._requests: dict[tuple[int, int], int] = {}
+
+    def decide(self, zxid: int, entry: bytes) -> None:
+        """The next entry of the history."""
+        session, cxid = HEADER.unpack_from(entry)[:2]
+        if (session, cxid) in self._requests:
+            raise Violation("I18", f"the request {session}/{cxid} was decided twice")
+        self._requests[session, cxid] = zxid
+        size = int.from_bytes(entry[HEADER.size : HEADER.size + 4], "big")
+        at = HEADER.size + 4
+        key, value = entry[at : at + size], entry[at + size :]
+        zxids, values = self._keys.setdefault(key, ([], []))
+        zxids.append(zxid)
+        values.append((value, len(values), zxid))
+
+    def value_at(self, key: bytes, zxid: int) -> tuple[bytes, int, int] | None:
+        """(value, version, zxid) of a key in the state of `zxid`."""
+        zxids, values = self._keys.get(key, ([], []))
+        at = bisect_right(zxids, zxid)
+        return values[at - 1] if at else None
+
+    def decided(self, session: int, cxid: int) -> int | None:
+        """The zxid under which a request was decided."""
+        return self._requests.get((session, cxid))
+
+
 class Machine(Protocol):
     """What a replica needs from the server around it."""
 
     sid: int
+    disk: SimDisk
 
     def stage(self, call: str, *args: object) -> object:
         """A call of the storage."""
@@ -52,9 +87,10 @@ class Replica:
         serving: the mode in which clients are served, or "".
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, consensus: EnsembleConsensus) -> None:
         self.machine = machine
-        self.consensus: EnsembleConsensus
+        self.consensus = consensus
+        self._now_ms = 0
         self.values: dict[bytes, tuple[bytes, int, int]] = {}
         self.digest = 0
         self.applied = 0
@@ -71,16 +107,34 @@ class Replica:
         self._incoming: _SnapshotReader | None = None
         self._snapshot_zxid = 0
 
-    def load(self, state: Iterator[tuple[bytes, bytes]], state_zxid: int, log: Sequence[tuple[int, bytes]]) -> None:
-        """The state and the log that the disk had."""
-        for key, packed in state:
+    def recover(self) -> Recovery:
+        """Read the state and the log that the disk had."""
+        disk = self.machine.disk
+        recovery = disk.open()
+        for key, packed in disk.read_state():
             if key == b"#":
                 self.digest = int.from_bytes(packed, "big")
             else:
                 zxid, version = int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:12], "big")
                 self.values[key] = (packed[12:], version, zxid)
-        self.applied = state_zxid
-        self.tail.extend(log)
+        self.applied = recovery.state_zxid
+        self.tail.extend(disk.read_log(recovery.state_zxid, 1 << 62))
+        return recovery
+
+    def start(self, recovery: Recovery) -> None:
+        """Start consensus."""
+        self.consensus.start(self, recovery, self._now_ms)
+
+    def begin(self, now_ms: int) -> None:
+        """A turn begins."""
+        self._now_ms = now_ms
+
+    def write_state(self) -> None:
+        """Bring the stored state up to date."""
+        self.machine.disk.write_state(self.applied, self.image(), ())
+
+    def died(self) -> None:
+        """The process is gone."""
 
     def image(self) -> list[tuple[bytes, bytes]]:
         """The state as the storage keeps it."""

@@ -10,19 +10,56 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
-from corekit.api import EnsembleConsensus
+from corekit.api import EnsembleConsensus, Recovery
 from corekit.errors import StorageError
 from corekit.testing.sim.checker import Checker
 from corekit.testing.sim.disk import SimDisk
-from corekit.testing.sim.kv import Replica
 from corekit.testing.sim.net import Net
 from corekit.testing.sim.world import MS, Event, Violation, World
 
 STATE_EVERY = 64  # entries applied between two background writes of the state
 
 MakeConsensus = Callable[[int, Random], EnsembleConsensus]
+
+
+class Replica(Protocol):
+    """What stands around a consensus in a server: the small one (`kv.py`) or the real one (`server.py`).
+
+    Attributes:
+        serving: the mode in which clients are served, or "".
+        applied: zxid of the last entry applied.
+        digest: stands for the whole state.
+    """
+
+    @property
+    def serving(self) -> str: ...
+    @property
+    def applied(self) -> int: ...
+    @property
+    def digest(self) -> int: ...
+
+    def recover(self) -> Recovery:
+        """Read the disk."""
+
+    def start(self, recovery: Recovery) -> None:
+        """Start consensus."""
+
+    def begin(self, now_ms: int) -> None:
+        """A turn begins."""
+
+    def flush(self) -> None:
+        """It ends."""
+
+    def write_state(self) -> None:
+        """Stage the state."""
+
+    def died(self) -> None:
+        """The process is gone."""
+
+
+MakeReplica = Callable[["Node", EnsembleConsensus], Replica]
 
 
 class Died(BaseException):
@@ -44,12 +81,15 @@ class Node:
         lost_client: called for each client connection when the server stops serving.
     """
 
-    def __init__(self, world: World, net: Net, checker: Checker, sid: int, make: MakeConsensus) -> None:
+    def __init__(
+        self, world: World, net: Net, checker: Checker, sid: int, make: MakeConsensus, replica: MakeReplica
+    ) -> None:
         self.world = world
         self.net = net
         self.checker = checker
         self.sid = sid
         self.make = make
+        self._replica = replica
         self.up = False
         self.paused = False
         self.powered = True
@@ -66,7 +106,7 @@ class Node:
         self.clients: dict[int, Callable[[], None]] = {}
         self.disk = SimDisk(world.random(f"disk{sid}"), lambda: checker.durable(self))
         self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self._answers: list[tuple[str, int]] = []
+        self._answers: list[tuple[str, Any]] = []
         self._syncing = False
         self._timer: Event | None = None
         self._timer_at = 0
@@ -81,14 +121,13 @@ class Node:
         self.powered = True
         self.incarnation += 1
         self.world.note("boot", self.sid)
-        recovery = self.disk.open()
-        self.replica = Replica(self)
-        log = self.disk.read_log(recovery.state_zxid, 1 << 62)
-        self.replica.load(self.disk.read_state(), recovery.state_zxid, log)
+        self.consensus = self.make(self.sid, self.random)
+        self.replica = self._replica(self, self.consensus)
+        self.replica.begin(self.clock())
+        recovery = self.replica.recover()
         self._imaged = recovery.state_zxid
-        self.consensus = self.replica.consensus = self.make(self.sid, self.random)
         self.checker.booted(self)
-        self.turn(self.consensus.start, self.replica, recovery, self.clock())
+        self.turn(self.replica.start, recovery)
 
     def clock(self) -> int:
         """This server's milliseconds."""
@@ -109,6 +148,7 @@ class Node:
             self._timer = None
         self.net.process_died(self.sid, silently=power)
         self.disk.crash(keep_all=not power and self.random.random() < 0.5)
+        self.replica.died()
         self._lose_clients()
 
     def pause(self) -> None:
@@ -137,8 +177,10 @@ class Node:
             self._inbox.append((action, args))
             return
         try:
-            if action != self.consensus.start:
-                self.consensus.tick(self.clock())
+            now_ms = self.clock()
+            self.replica.begin(now_ms)
+            if action != self.replica.start:
+                self.consensus.tick(now_ms)
             action(*args)
             self.replica.flush()
             self._write_state()
@@ -190,9 +232,11 @@ class Node:
         else:
             self._after()
 
-    def _answer(self, answers: list[tuple[str, int]]) -> None:
+    def _answer(self, answers: list[tuple[str, Any]]) -> None:
         for at, (what, value) in enumerate(answers):
-            if what == "durable":
+            if what == "call":
+                value()
+            elif what == "durable":
                 self.consensus.durable(value)
             elif at + 1 == len(answers) or answers[at + 1][0] != "persisted":
                 self.consensus.persisted(value)
@@ -202,7 +246,7 @@ class Node:
         applied = self.replica.applied
         if applied != self._imaged and (applied - self._imaged >= STATE_EVERY or self.random.random() < 0.01):
             self._imaged = applied
-            self.disk.write_state(applied, self.replica.image(), ())
+            self.replica.write_state()
             zxids = self.disk.volatile.zxids
             if len(zxids) > 2 * self.keep_log:
                 self.disk.purge(zxids[-self.keep_log])
@@ -234,7 +278,7 @@ class Node:
             self._point(call)
         return result
 
-    def staged(self, answer: tuple[str, int]) -> None:
+    def staged(self, answer: tuple[str, Any]) -> None:
         self._answers.append(answer)
 
     def wire(self, call: str, *args: Any) -> int:

@@ -24,8 +24,12 @@ def ensemble(servers: int, observers: int = 0) -> Ensemble:
     )
 
 
-def make(setup: Setup) -> Callable[[int, Random, bool], Zab]:
-    """Makes the servers of one world, from (sid, generator, whether an empty disk is known to be new)."""
+def make(setup: Setup, kind: type[Zab] = Zab) -> Callable[[int, Random, bool], Zab]:
+    """Makes the servers of one world, from (sid, generator, whether an empty disk is known to be new).
+
+    Args:
+        kind: another class for tests that plant a mistake.
+    """
     members = ensemble(setup.servers, setup.observers)
 
     def server(sid: int, random: Random, vouched: bool) -> Zab:
@@ -35,6 +39,6 @@ def make(setup: Setup) -> Callable[[int, Random, bool], Zab]:
             rollover_at=setup.rollover_at or COUNTER_MAX - (1 << 20),
             discovery_ms=3 * setup.tick_ms,
         )
-        return Zab(sid, members, options)
+        return kind(sid, members, options)
 
     return server
