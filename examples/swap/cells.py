@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,7 +57,8 @@ class Cell:
     """The servers of one cell of the matrix; use it as a context manager.
 
     Args:
-        plugins: as after `--plugins`, in any order.
+        plugins: as after `--plugins`, if it is more than the three.
+        settings: more of them, as `name=value`.
         folder: for data and sockets; keep it short, the path of a Unix socket is.
 
     Attributes:
@@ -64,14 +66,23 @@ class Cell:
         ports: where each of them serves; with `unix`, its number.
     """
 
-    def __init__(self, consensus: str, storage: str, transport: str, folder: Path, plugins: str = "") -> None:
+    def __init__(
+        self,
+        consensus: str,
+        storage: str,
+        transport: str,
+        folder: Path,
+        plugins: str = "",
+        settings: Sequence[str] = (),
+    ) -> None:
         self.plugins = plugins or ",".join((transport, storage, consensus))
         self.unix = transport == "unix"
         self.folder = folder
         count = 3 if consensus == "zab" else 1
         self.servers: list[ServerProcess | None] = [None] * count
         self.ports = [number + 1 if self.unix else free_port() for number in range(count)]
-        self._members = []
+        self._settings = [text for setting in settings for text in ("-s", setting)]
+        self._members: list[str] = []
         for number in range(1, count + 1) if count > 1 else ():
             self._members += ["-s", f"server.{number}=127.0.0.1:{free_port()}:{free_port()}"]
 
@@ -83,7 +94,7 @@ class Cell:
         """Start one of the servers."""
         data = self.folder / f"data{number}"
         data.mkdir(exist_ok=True)
-        arguments = ["-p", self.plugins, "--data-dir", str(data), *self._members, "-s", "tickTime=500"]
+        arguments = ["-p", self.plugins, "--data-dir", str(data), *self._members, *self._settings, "-s", "tickTime=500"]
         if self._members:
             (data / "myid").write_text(f"{number + 1}\n")
             arguments += ["-s", "initLimit=20", "-s", "syncLimit=10"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import sys
 import tempfile
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -176,6 +178,47 @@ def test_clients_see_the_same(consensus: str, storage: str, transport: str, fold
             assert server.stop() == 0
 
 
+# ------------------------------------------------------------------------ another protocol, several servers
+def http(cell: Cell, number: int, method: str, target: str, body: bytes = b"", session: str = "") -> tuple[int, bytes]:
+    """A request to one of the servers; status and body of the answer."""
+    server = cell.servers[number]
+    assert server is not None
+    port = server.wait_for("corekit listens on ").split("127.0.0.1:")[1].split(",")[0]
+    connection = HTTPConnection("127.0.0.1", int(port), timeout=60)
+    try:
+        connection.request(method, target, body, {"Session": session} if session else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_a_session_over_http_goes_from_server_to_server(folder: Path) -> None:
+    plugins = "zab,memory,zookeeper,http"
+    with Cell("zab", "memory", "tcp", folder, plugins, ["plugin.http.port=0"]) as cell:
+        lost = cell.leader()
+        one, two = (number for number in range(3) if number != lost)
+        status, body = http(cell, lost, "POST", "/session", b'{"timeout_ms": 10000}')
+        token = json.loads(body)["session"]
+        assert status == 201
+        assert http(cell, lost, "POST", "/tree/here?ephemeral", b"1", token)[0] == 201
+        assert http(cell, one, "GET", "/tree/here?fresh") == (200, b"1")
+        cell.kill(lost)
+        cell.leader()
+        statuses = {503}  # until it has found the new leader
+        while 503 in statuses:
+            statuses = {http(cell, number, "PUT", "/session", b"", token)[0] for number in (one, two)}
+        assert statuses == {204}
+        assert http(cell, two, "POST", "/tree/there", b"2")[0] == 201
+        assert http(cell, one, "GET", "/tree/here?fresh") == (200, b"1"), "its session lives"
+        assert http(cell, two, "DELETE", "/session", b"", token)[0] == 204
+        assert http(cell, one, "GET", "/tree/here?fresh")[0] == 404
+        client = cell.kazoo(one)
+        assert client.get("/there")[0] == b"2"
+        client.stop()
+        client.close()
+
+
 # ----------------------------------------------------------------------------- what cannot be combined
 def refused(*arguments: str, folder: Path) -> str:
     with ServerProcess("--data-dir", str(folder), *arguments, directory=folder) as server:
@@ -228,6 +271,7 @@ def imported(plugins: str, folder: Path) -> set[str]:
         ("sqlite", {"corekit_acl_digest", "corekit_sqlite", "sqlite3"}),
         ("unix,memory,no:digest", {"corekit_unix"}),
         ("memory,audit,digest", {"corekit_acl_digest", "corekit_audit"}),
+        ("memory,http,no:digest", {"corekit_http"}),
     ],
 )
 def test_nothing_is_imported_that_is_not_used(plugins: str, due: set[str], folder: Path) -> None:
@@ -236,12 +280,12 @@ def test_nothing_is_imported_that_is_not_used(plugins: str, due: set[str], folde
 
 
 def test_the_order_of_names_never_matters(folder: Path) -> None:
-    names = ("sqlite", "unix", "audit", "digest")
+    names = ("sqlite", "unix", "audit", "zookeeper", "digest", "http")
     shown = set()
     for number, order in enumerate((names, names[::-1], names[2:] + names[:2])):
         home = folder / str(number)
         home.mkdir()
-        with Cell("solo", "sqlite", "unix", home, ",".join(order)) as cell:
+        with Cell("solo", "sqlite", "unix", home, ",".join(order), ["plugin.http.port=0"]) as cell:
             server = cell.servers[0]
             assert server is not None
             shown.add(server.wait_for("plugins: "))
@@ -250,4 +294,4 @@ def test_the_order_of_names_never_matters(folder: Path) -> None:
             client.stop()
             client.close()
             assert server.stop() == 0
-    assert shown == {"plugins: audit, digest, solo, sqlite, unix, zookeeper"}
+    assert shown == {"plugins: audit, digest, http, solo, sqlite, unix, zookeeper"}

@@ -60,7 +60,7 @@ class Link:
         self._attaching = self._leaving = self._busy = False
         self.session: ConnectResponse | None = None
         self.ended: tuple[int, str] | None = None
-        self._connection: GatewayConnection = gateway.connect(peer, lambda _: self._changed())
+        self._connection: GatewayConnection = gateway.connect(peer, lambda _: self._news())
 
     @property
     def overloaded(self) -> bool:
@@ -120,6 +120,12 @@ class Link:
             if self.session is not None:
                 self._gateway.feed(self._connection, request(self._xid + 1, ops.CLOSE_SESSION, b""))
             self._end("the client is gone")
+
+    def _news(self) -> None:
+        """The kernel calls, perhaps in the middle of its work."""
+        if self.ended is None and (self._attaching or self._leaving) and not self._busy:
+            self._pass_on()  # what waited for the session goes on in the turn that brought it
+        self._changed()
 
     def _pass_on(self) -> None:
         self._busy = True
@@ -181,7 +187,7 @@ class Link:
         While it is not `ended`, `step` is to be called from time to time.
         """
         self._leaving = True
-        self._changed = self._pass_on  # what waited for the session goes on; nothing else can be in `_waiting`
+        self._changed = lambda: None
         self._event = None
         self._lost = lambda code, why: None
         self.step()
@@ -189,7 +195,6 @@ class Link:
     def _end(self, why: str) -> None:
         if self.ended is None:
             self.ended = (self._code, why)
-            self._changed = lambda: None
             self._calls.clear()
             self._gateway.disconnect(self._connection)
             self._lost(self._code, why)
