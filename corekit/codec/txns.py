@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from corekit.codec import ops
 from corekit.codec.jute import Reader
@@ -75,6 +75,11 @@ def pack_acl(acl: Acl) -> bytes:
 def read_acl(reader: Reader) -> Acl | None:
     """A jute vector of ACLs; None for a null vector. A null scheme or id becomes an empty text."""
 
+    end = reader.pos + len(OPEN_ACL_WIRE)
+    if reader.buf[reader.pos : end] == OPEN_ACL_WIRE and end <= reader.end:
+        reader.pos = end
+        return OPEN
+
     def entry(r: Reader) -> tuple[int, str, str]:
         return r.int(), _text(r.string()), _text(r.string())
 
@@ -101,52 +106,51 @@ def decode(entry: bytes) -> Txn:
         session, cxid, zxid, time_ms, kind = HEADER.unpack_from(entry, 0)
     except StructError:
         raise ProtocolError(f"transaction of {len(entry)} bytes is shorter than its header") from None
-    base = Txn(session, cxid, zxid, time_ms, kind)
+    head = (session, cxid, zxid, time_ms)
     reader = Reader(entry, HEADER_SIZE)
-    txn = _body(base, reader)
+    fields = _body(head, kind, reader)
     if reader.end - reader.pos >= DIGEST.size:
         version, digest = DIGEST.unpack_from(entry, reader.pos)
         if version == DIGEST_VERSION:
-            txn = txn._replace(digest=digest)
-    return txn
+            return Txn(*head, kind, digest=digest, **fields)
+    return Txn(*head, kind, **fields)
 
 
-def _body(base: Txn, r: Reader) -> Txn:
-    kind = base.type
-    if kind == ops.MULTI:
-        count = r.int()
-        subs = []
-        for _ in range(count):
-            sub_kind = r.int()
-            subs.append(_body(base._replace(type=sub_kind), Reader(r.buffer() or b"")))
-        return base._replace(subs=tuple(subs))
-    if kind in (ops.CREATE, ops.CREATE2):
-        path, data, acl = _string(r), _buffer(r), read_acl(r) or ()
-        ephemeral = r.bool()
-        # Logs older than 3.4 end here: the parent's cversion is then "one more than it is".
-        version = r.int() if r.pos + 4 <= r.end else -1
-        return base._replace(path=path, data=data, acl=acl, ephemeral=ephemeral, version=version)
-    if kind in (ops.CREATE_TTL, ops.CREATE_CONTAINER):
-        path, data, acl, version = _string(r), _buffer(r), read_acl(r) or (), r.int()
-        ttl = r.long() if kind == ops.CREATE_TTL else 0
-        return base._replace(path=path, data=data, acl=acl, version=version, ttl_ms=ttl)
-    if kind in (ops.DELETE, ops.DELETE_CONTAINER):
-        return base._replace(path=_string(r))
+def _body(head: tuple[int, int, int, int], kind: int, r: Reader) -> dict[str, Any]:
+    """The fields that a transaction of this type has besides those of every transaction."""
     if kind in (ops.SET_DATA, ops.RECONFIG):
-        return base._replace(path=_string(r), data=_buffer(r), version=r.int())
+        return {"path": _string(r), "data": _buffer(r), "version": r.int()}
+    if kind in (ops.CREATE, ops.CREATE2):
+        found = {"path": _string(r), "data": _buffer(r), "acl": read_acl(r) or (), "ephemeral": r.bool()}
+        # Logs older than 3.4 end here: the parent's cversion is then "one more than it is".
+        found["version"] = r.int() if r.pos + 4 <= r.end else -1
+        return found
+    if kind in (ops.CREATE_TTL, ops.CREATE_CONTAINER):
+        found = {"path": _string(r), "data": _buffer(r), "acl": read_acl(r) or (), "version": r.int()}
+        if kind == ops.CREATE_TTL:
+            found["ttl_ms"] = r.long()
+        return found
+    if kind in (ops.DELETE, ops.DELETE_CONTAINER):
+        return {"path": _string(r)}
+    if kind == ops.MULTI:
+        subs = []
+        for _ in range(r.int()):
+            sub_kind = r.int()
+            subs.append(Txn(*head, sub_kind, **_body(head, sub_kind, Reader(r.buffer() or b""))))
+        return {"subs": tuple(subs)}
     if kind == ops.SET_ACL:
-        return base._replace(path=_string(r), acl=read_acl(r) or (), version=r.int())
+        return {"path": _string(r), "acl": read_acl(r) or (), "version": r.int()}
     if kind == ops.CREATE_SESSION:
-        return base._replace(timeout_ms=r.int())
+        return {"timeout_ms": r.int()}
     if kind == ops.CLOSE_SESSION:
         if r.pos + 4 > r.end or (r.end - r.pos == DIGEST.size and r.buf[r.pos : r.pos + 4] == _DIGEST_MARK):
-            return base  # nothing is listed; what follows, if anything, is the digest
-        return base._replace(paths=[path or b"" for path in r.vector(Reader.string) or ()])
+            return {}  # nothing is listed; what follows, if anything, is the digest
+        return {"paths": [path or b"" for path in r.vector(Reader.string) or ()]}
     if kind == ops.ERROR:
-        return base._replace(error=r.int())
+        return {"error": r.int()}
     if kind == ops.CHECK:
-        return base._replace(path=_string(r), version=r.int())
-    raise ProtocolError(f"unknown transaction type {kind} at zxid 0x{base.zxid:x}")
+        return {"path": _string(r), "version": r.int()}
+    raise ProtocolError(f"unknown transaction type {kind} at zxid 0x{head[2]:x}")
 
 
 def _string(r: Reader) -> bytes:
@@ -157,5 +161,7 @@ def _string(r: Reader) -> bytes:
 
 
 def _buffer(r: Reader) -> bytes:
-    value = r.buffer()
-    return b"\xff\xff\xff\xff" if value is None else _pack_int(len(value)) + value
+    """A jute buffer with its length; null as it is."""
+    start = r.pos
+    r.buffer()
+    return bytes(r.buf[start : r.pos])

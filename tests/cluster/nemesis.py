@@ -35,11 +35,12 @@ class Nemesis:
         self.faults = list(faults)
         self.done: Counter[str] = Counter()
         self.diary: list[str] = []
+        self._bag: list[str] = []
         self._began = time.monotonic()
 
     def round(self) -> None:
         """One or two faults, some time, and all is well again (at least nothing is done to the contrary)."""
-        for name in self.random.sample(self.faults, 2 if self.random.random() < 0.3 and len(self.faults) > 1 else 1):
+        for name in self._draw(2 if self.random.random() < 0.3 else 1):
             self.note(name)
             self.done[name] += 1
             getattr(self, name)()
@@ -47,6 +48,14 @@ class Nemesis:
         time.sleep(self.random.choice([0.05, 0.3, 1.0, 2.5, 4.0]) * self.random.uniform(0.5, 1.2))
         self.cluster.heal()
         self.note("healed")
+
+    def _draw(self, count: int) -> list[str]:
+        """The next faults: in random order, and each one before any comes again."""
+        drawn = []
+        for _ in range(count):
+            self._bag = self._bag or self.random.sample(self.faults, len(self.faults))
+            drawn.append(self._bag.pop())
+        return drawn
 
     def note(self, text: str) -> None:
         """Write into the diary."""

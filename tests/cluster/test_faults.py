@@ -1,4 +1,4 @@
-"""Ensembles of corekit servers under faults. Every failure prints its seed.
+"""Ensembles under faults, of corekit servers and of both kinds. Every failure prints its seed.
 
 `COREKIT_CLUSTER_SEED` sets the first seed; `COREKIT_CLUSTER_ROUNDS` the rounds of the slow tests.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,9 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.nemesis import DISK, NETWORK, PROCESSES
 from tests.cluster.run import Run
 from tests.support.proxy import Network
+from tests.support.servers import find_program, zookeeper_jar
 
+C, J = "corekit", "java"
 ROUNDS = int(os.environ.get("COREKIT_CLUSTER_ROUNDS", "40"))
 
 
@@ -27,21 +29,27 @@ def first_seed() -> int:
 
 
 @pytest.fixture
-def run_faults(tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """`run_faults(size, faults, rounds)`: the whole of a test here."""
+def run_faults(tmp_path: Path, needs: Callable[..., object]) -> Iterator[Callable[..., None]]:
+    """`run_faults(kinds, faults, rounds, observers=())`: the whole of a test here."""
     network = Network()
     clusters: list[Cluster] = []
 
-    def run(size: int, faults: tuple[str, ...], rounds: int) -> None:
+    def run(kinds: Sequence[str], faults: tuple[str, ...], rounds: int, observers: Sequence[int] = ()) -> None:
+        if J in kinds:
+            needs(find_program, "java", "default-jre-headless")
+            needs(zookeeper_jar)
         library = disk_faults.build(tmp_path) if set(faults) & set(DISK) else None
         if library is None:
             faults = tuple(fault for fault in faults if fault not in DISK or fault == "wipe_one")
-        cluster = Cluster(["corekit"] * size, tmp_path / "cluster", network=network, disk_library=library)
+        cluster = Cluster(kinds, tmp_path / "cluster", network=network, disk_library=library, observers=observers)
         clusters.append(cluster)
         cluster.begin()
         seed = first_seed()
         print(f"seed {seed}")
-        print(Run(cluster, seed, faults).go(rounds))
+        print(Run(cluster, seed, faults, sync_is_quorum=J not in kinds).go(rounds))
+        for member in cluster.members:
+            if member.kind == J:
+                assert "zk_digest_mismatches_count\t0\n" in member.four("mntr")
 
     yield run
     for cluster in clusters:
@@ -55,7 +63,7 @@ def run_faults(tmp_path: Path) -> Iterator[Callable[..., None]]:
     ids=["3-processes", "3-network", "5-all"],
 )
 def test_a_few_faults(run_faults: Callable[..., None], size: int, faults: tuple[str, ...]) -> None:
-    run_faults(size, faults, 3)
+    run_faults([C] * size, faults, 3)
 
 
 @pytest.mark.slow
@@ -64,4 +72,19 @@ def test_a_few_faults(run_faults: Callable[..., None], size: int, faults: tuple[
     "faults", [PROCESSES, NETWORK, DISK, PROCESSES + NETWORK + DISK], ids=["processes", "network", "disk", "all"]
 )
 def test_many_faults(run_faults: Callable[..., None], size: int, faults: tuple[str, ...]) -> None:
-    run_faults(size, faults, ROUNDS)
+    run_faults([C] * size, faults, ROUNDS)
+
+
+@pytest.mark.slow
+def test_many_faults_with_observers(run_faults: Callable[..., None]) -> None:
+    run_faults([C] * 5, PROCESSES + NETWORK, ROUNDS, observers=[1, 5])
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.parametrize("kinds", [(J, C, C), (C, J, J), (C, J, C, J, C), (J, C, J, C, J)], ids="-".join)
+@pytest.mark.parametrize("faults", [PROCESSES, NETWORK], ids=["processes", "network"])
+def test_many_faults_with_java_servers(
+    run_faults: Callable[..., None], kinds: tuple[str, ...], faults: tuple[str, ...]
+) -> None:
+    run_faults(kinds, faults, ROUNDS)

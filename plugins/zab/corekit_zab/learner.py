@@ -2,7 +2,8 @@
 
 Rules
 - What arrives is logged as it arrives; the log is a prefix of the leader's history at every moment.
-- Nothing is applied before UPTODATE: until then the leader has no quorum behind it, and may never get one.
+- Nothing is applied before UPTODATE: until then the leader has no quorum behind it, and may never get one. A long
+  history is then applied in steps, so that the leader's pings are answered meanwhile.
 - `_new_leader` is the rule that took ZooKeeper ten years: log synced, then epoch durable, then the ack
   (ZOOKEEPER-2678, 3911, 4643, 4646, 4785, 4925). Nothing is sent between ACKEPOCH and that ack.
 - Acks are sent for entries that are durable, in order, and only after the ack of NEWLEADER (ZOOKEEPER-4685).
@@ -63,6 +64,7 @@ class Learner:
         self._signature: bytearray | None = None  # of a snapshot whose state is complete
         self._base = 0  # up to here our log is known to be the leader's
         self._commit = 0  # the leader said that this is committed
+        self._steps: deque[int] = deque()  # and on the way there; what is applied in one turn after UPTODATE
         self._pending: deque[int] = deque()  # logged in this synchronisation, no COMMIT yet
         self._unacked: deque[int] = deque()
         self._durable = 0
@@ -140,6 +142,8 @@ class Learner:
         options = self.engine.options
         if self._redial_at != NEVER:
             self.wake_at = self._redial_at
+        elif self._steps and self.phase == ACTIVE:
+            self.wake_at = self.engine.now
         elif self.phase == DIALLING and not self._open:
             self.wake_at = self._since + options.retry_for_ms
         else:
@@ -149,6 +153,9 @@ class Learner:
         """Dial again, or give up a leader that is silent."""
         if now >= self._redial_at:
             self._dial()
+        if self._steps and self.phase == ACTIVE:
+            self._catch_up()
+            return
         self._schedule()
         if now >= self.wake_at:
             self.engine.look(f"no word from the leader, server.{self.leader}, for too long")
@@ -217,7 +224,11 @@ class Learner:
             self.engine.persist(last_zxid - len(entries) + 1, entries, last_zxid)
 
     def _apply_commits(self) -> None:
-        if self.phase == ACTIVE and self._commit > self.engine.committed:
+        if self.phase != ACTIVE:
+            done = max(self._steps[-1] if self._steps else self._base, self._commit >> 32 << 32)
+            if self._commit - done >= self.engine.options.apply_entries:
+                self._steps.append(self._commit)
+        elif self._commit > self.engine.committed and not self._steps:
             self.engine.committed = self._commit
             self.engine.host.committed(self._commit)
 
@@ -364,9 +375,19 @@ class Learner:
         engine.failures = 0
         self._commit = max(self._commit, self._base)
         self._send(packet(wire.ACK, self.epoch << 32))
-        self._apply_commits()
         engine.election.established(self.epoch)
-        engine.host.serve("follower" if self.voter else "observer", 0)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Apply the next part of what was received before UPTODATE; with the last one begin to serve."""
+        engine = self.engine
+        if self._steps:
+            engine.committed = self._steps.popleft()
+            engine.host.committed(engine.committed)
+        if not self._steps:
+            self._apply_commits()
+            engine.host.serve("follower" if self.voter else "observer", 0)
+        self._schedule()
 
     # --------------------------------------------------------------------------------------- broadcast
     def persisted(self, upto_zxid: int) -> None:

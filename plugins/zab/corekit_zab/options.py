@@ -31,6 +31,7 @@ class Options:
         retry_ms, retry_for_ms: a learner dials its leader again after this, and for so long.
         trust_empty: an empty data directory is known to be new (ZooKeeper's `initialize` file).
         rollover_at: a leader makes room for a new epoch once the counter of its zxids is this large.
+        apply_entries: of what a learner received in its synchronisation, about so much is applied in one turn.
     """
 
     tick_ms: int = 2000
@@ -44,6 +45,7 @@ class Options:
     retry_for_ms: int = 1500
     trust_empty: bool = False
     rollover_at: int = COUNTER_MAX - (1 << 20)
+    apply_entries: int = 10_000
 
     @property
     def init_ms(self) -> int:
