@@ -224,7 +224,7 @@ class Preparer:
             raise ProtocolError("ttl is missing")
         if flags not in _FLAGS:
             raise Refused(errors.BAD_ARGUMENTS)
-        self._check_create_mode(flags, ttl, r.session)
+        self._check_create_mode(flags, op, ttl, r.session)
         if size < 0:
             raise Refused(errors.MARSHALLING_ERROR)
         path = body[4:data_at]
@@ -265,13 +265,13 @@ class Preparer:
             txn += _create_tail(ephemeral, cversion)
         return op, txn, (change,), name if op == ops.CREATE else name + change[2][-68:]
 
-    def _check_create_mode(self, flags: int, ttl: int, session: int) -> None:
+    def _check_create_mode(self, flags: int, op: int, ttl: int, session: int) -> None:
         if flags in _TTL:
             if not self._extended_types:
                 raise Refused(errors.UNIMPLEMENTED)
             if not 0 < ttl <= stat.TTL_MAX_MS:
                 raise Refused(errors.BAD_ARGUMENTS)
-        elif ttl >= 0:
+        elif op == ops.CREATE_TTL:  # without a time to live; ZooKeeper logs it, and cannot apply it
             raise Refused(errors.BAD_ARGUMENTS)
         if flags in _EPHEMERAL and session not in self._sessions.sessions:
             raise Refused(errors.SESSION_EXPIRED)
