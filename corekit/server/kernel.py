@@ -160,14 +160,19 @@ class Kernel(EnsembleSide):
         self.replica.set_time(now_ns // 1_000_000, self.wall_ms())
         self.replica.now_us = now_ns // 1000
 
-    def end_turn(self) -> None:
-        """End a turn: propose what was prepared, bring the stored state on when enough has changed."""
+    def end_turn(self) -> bool:
+        """End a turn: propose what was prepared, bring the stored state on when enough has changed.
+
+        Returns:
+            Whether there are writes under way.
+        """
         replica = self.replica
         replica.flush()
         if replica.stats.received != self._seen_received:
             self._count_reads()
         if replica.state_due():
             self.write_state()
+        return replica.outstanding > 0
 
     def _count_reads(self) -> None:
         """Every request of this turn that was not proposed has its answer now, or waits for one that was."""

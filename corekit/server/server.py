@@ -133,10 +133,11 @@ class Server:
         if self.links is not None:
             self.kernel.consensus.tick(self.kernel.replica.now_ms)
 
-    def _end_turn(self) -> None:
-        self.kernel.end_turn()
+    def _end_turn(self) -> bool:
+        writing = self.kernel.end_turn()
         if self.links is not None:
             self.links.flush()
+        return writing
 
     def _disk_ready(self, _: int) -> None:
         os.eventfd_read(self._wake_fd)
