@@ -135,7 +135,7 @@ class Storage(Protocol):
         Returns an empty list at the end. Entries staged but not yet synced are included.
 
         Raises:
-            LookupError: entries above `after_zxid` have been purged.
+            LookupError: entries above `after_zxid` are gone: purged, or below the state of a `commit_state`.
             DamagedError: what is there is not what was written.
         """
 

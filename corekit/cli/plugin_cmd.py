@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from corekit.cli.options import JsonOption
+from corekit.cli.options import JsonOption, SetOption, entries
 from corekit.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from importlib.resources.abc import Traversable
 
     import pytest
@@ -139,6 +140,7 @@ def _fill(text: str, values: dict[str, str]) -> str:
 def try_out(
     name: Annotated[str, typer.Argument(help="An installed plugin, as --plugins calls it.")],
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Whole tracebacks, and what was printed.")] = False,
+    assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run the conformance suite of its kind on an installed plugin.
@@ -153,16 +155,22 @@ def try_out(
       corekit plugin test sqlite --verbose
 
       corekit plugin test sqlite --json
+
+      corekit plugin test badge -s plugin.badge.secret=xyz   [dim]# if it does not bring its own tests[/dim]
     """
     try:
         import pytest  # noqa: F401 - whether it is there
     except ModuleNotFoundError:
         raise UserError("corekit plugin test needs pytest: pip install 'corekit[test]'") from None
-    raise typer.Exit(run_suite(name, verbose=verbose, json=json))
+    settings = [(key, value) for key, value, _ in entries(None, None, None, assignments)]
+    raise typer.Exit(run_suite(name, settings, verbose=verbose, json=json))
 
 
-def run_suite(name: str, *, verbose: bool = False, json: bool = False) -> int:
+def run_suite(name: str, settings: Sequence[tuple[str, str]] = (), *, verbose: bool = False, json: bool = False) -> int:
     """Run the tests of a plugin and print a report; 0 if none failed.
+
+    Args:
+        settings: by key; for a plugin without tests of its own.
 
     Raises:
         PluginError: there is nothing to test.
@@ -176,11 +184,13 @@ def run_suite(name: str, *, verbose: bool = False, json: bool = False) -> int:
 
     one = find(name, installed())
     load(one)
-    tests = tests_of(name)
+    tests = tests_of(name, settings)
     report = _Report(one, verbose=verbose, json=json)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "test_plugin.py"
-        file.write_text(f"from corekit.testing import plugin\nglobals().update(plugin.tests_of({name!r}))\n")
+        file.write_text(
+            f"from corekit.testing import plugin\nglobals().update(plugin.tests_of({name!r}, {settings!r}))\n"
+        )
         report.say(f"{one}, kind {one.kind}: {', '.join(sorted(_shown(key) for key in tests))}")
         arguments = ["-p", "no:terminal", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", directory, str(file)]
         code = pytest.main([*arguments, "--basetemp", f"{directory}/data"], plugins=[report])

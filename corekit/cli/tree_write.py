@@ -28,7 +28,7 @@ async def create(
     session: Session,
     path: PathArgument,
     data: Annotated[str | None, typer.Argument(show_default=False)] = None,
-    acl: Annotated[str | None, typer.Argument(metavar="[ACL]", help="scheme:id:perms,...", show_default=False)] = None,
+    acl: Annotated[str | None, typer.Argument(metavar="[ACL]", help="scheme:who:perms,...", show_default=False)] = None,
     sequential: Annotated[bool, typer.Option("-s", "--sequential", help="The server appends ten digits.")] = False,
     ephemeral: Annotated[bool, typer.Option("-e", "--ephemeral", help="It goes when the session ends.")] = False,
     container: Annotated[bool, typer.Option("-c", "--container", help="It goes after its last child.")] = False,
@@ -134,7 +134,7 @@ async def deleteall(
 async def set_acl(
     session: Session,
     path: PathArgument,
-    acl: Annotated[str, typer.Argument(metavar="ACL", help="scheme:id:perms,...")],
+    acl: Annotated[str, typer.Argument(metavar="ACL", help="scheme:who:perms,...")],
     stat: StatOption = False,
     version: VersionOption = -1,
     recursive: Annotated[bool, typer.Option("-R", "--recursive", help="Also everything below.")] = False,

@@ -2,7 +2,7 @@
 
     <!-- Storage -->                                            a contract: heading, docstring
     <!-- Storage.append | when | from where | blocks? | raises -->  a method: heading, signature, docstring, four facts
-    <!-- contents -->                                           a list of all of them
+    <!-- contents -->, <!-- records -->                         a list of all of them; the records that cross contracts
 
 So a signature on the page is the one in the code. A hook or method without a place, without one of the four facts or
 without an example after it is an error here, which the test of the page shows.
@@ -30,6 +30,8 @@ CLASSES = {
     "Transport": "api.py",
     "Observer": "api.py",
 }
+# Classes with a decorator or a base that makes them records, but which no plugin meets.
+INTERNAL = {"PluginInfo", "Parts", "Events"}
 PLACE = re.compile(r"^<!-- (\w+)(?:\.(\w+))?((?: \| [^|\n]+)*) -->$", re.MULTILINE)
 FACTS = ("called", "from", "may block", "may raise")
 _TABLE = f"| {' | '.join(FACTS)} |\n{'|---' * len(FACTS)}|\n"
@@ -55,6 +57,22 @@ def methods(cls: ast.ClassDef) -> dict[str, Function]:
         for node in cls.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_")
     }
+
+
+def records() -> list[ast.ClassDef]:
+    """The classes without methods: what goes in and out of hooks and contracts."""
+    return [
+        node
+        for file in ("hooks.py", "api.py")
+        for node in ast.parse((ROOT / file).read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name not in INTERNAL | CLASSES.keys()
+    ]
+
+
+def _of_record(node: ast.ClassDef) -> str:
+    fields = [ast.unparse(one) for one in node.body if isinstance(one, ast.AnnAssign)]
+    fields += [signature(method) for method in methods(node).values()]
+    return "\n".join([f"### {node.name}\n", *(f"    {field}" for field in fields), "", _document(node)])
 
 
 def signature(function: Function) -> str:
@@ -111,7 +129,8 @@ def _contents(places: list[tuple[str, str]]) -> str:
         names = [name for one, name in places if one == cls and name]
         links = ", ".join(f"[{name}](#{(name if cls == 'Hooks' else cls + name).lower()})" for name in names)
         lines.append(f"- {'Hooks' if cls == 'Hooks' else f'[{cls}](#{cls.lower()})'}: {links}")
-    return "\n".join(lines)
+    names = ", ".join(f"[{node.name}](#{node.name.lower()})" for node in records())
+    return "\n".join([*lines, f"- [Records](#records): {names}"])
 
 
 def faults(text: str) -> list[str]:
@@ -134,11 +153,13 @@ def page() -> str:
     text = HEAD.read_text("utf-8")
     assert not faults(text), f"{HEAD.name}: {'; '.join(faults(text))}"
     known = classes()
-    there = [(place[1], place[2] or "") for place in PLACE.finditer(text) if place[1] != "contents"]
+    there = [(place[1], place[2] or "") for place in PLACE.finditer(text) if place[1] in CLASSES]
 
     def fill(place: re.Match[str]) -> str:
         if place[1] == "contents":
             return _contents(there)
+        if place[1] == "records":
+            return "\n\n".join(_of_record(node) for node in records())
         if not place[2]:
             return _of_class(known[place[1]])
         facts = [fact.strip() for fact in place[3].split("|")[1:]]

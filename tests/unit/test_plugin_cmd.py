@@ -18,6 +18,7 @@ from corekit.errors import DamagedError, UserError
 from corekit.hooks import KINDS
 from corekit.testing.process import ServerProcess
 from tests.support.rawzk import RawClient
+from tests.support.strangers import install
 
 ROOT = Path(__file__).parents[2]
 ALL = get_args(Kind)
@@ -234,6 +235,62 @@ def test_a_broken_one_is_told_in_sentences(tmp_path: Path) -> None:
     assert ">           assert scheme.valid(acl_id) is False" in verbose.stdout
 
 
+BADGE = """
+from corekit.errors import ConfigError
+kind = "auth"
+
+class Badge:
+    name = "badge"
+    authenticated = True
+    def authenticate(self, data, peer): return None
+    def on_connect(self, peer): return ()
+    def valid(self, acl_id): return acl_id.isalnum()
+    def matches(self, identity, acl_id): return self.valid(acl_id) and identity == acl_id
+
+@hookimpl
+def register_auth_schemes(context):
+    if "secret" not in context.options:
+        raise ConfigError("plugin.badge.secret is missing")
+    return [Badge()]
+"""
+
+STORE = """
+from corekit.errors import ConfigError
+from pathlib import Path
+from corekit_kept.storage import KeptStorage
+kind = "storage"
+
+@hookimpl
+def make_storage(context):
+    if context.options.get("word") != "hello":
+        raise ConfigError("plugin.bare.word is missing")
+    return KeptStorage(Path(context.data_dir))
+"""
+
+
+def test_one_without_tests_of_its_own_is_made_with_the_settings_that_are_given(tmp_path: Path) -> None:
+    install(tmp_path, "badge", BADGE)
+    done = corekit("plugin", "test", "badge", site=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "corekit: plugin.badge.secret is missing\n")
+    done = corekit("plugin", "test", "badge", "-s", "plugin.badge.secret=x", site=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "  skip  matching (no samples: subclass AuthSuite and name the module" in done.stdout
+    assert done.stdout.splitlines()[-1] == "6 passed, 0 failed, 5 left out: the plugin keeps its contract"
+    distribution(tmp_path, "my-auth", "auth")
+    done = corekit("plugin", "test", "my-auth", "-s", "plugin.my-auth.users=a:b", site=tmp_path)
+    assert done.returncode == 2
+    assert "say which settings it gets; leave out --set" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_storage_without_tests_of_its_own_is_killed_all_the_same(tmp_path: Path) -> None:
+    distribution(tmp_path, "kept", "storage")
+    install(tmp_path, "bare", STORE)
+    done = corekit("plugin", "test", "bare", "-s", "plugin.bare.word=hello", site=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "  ok    kill 9" in done.stdout
+
+
 def test_the_report_is_there_for_programs_as_well(tmp_path: Path) -> None:
     package = distribution(tmp_path, "my-auth", "auth")
     done = corekit("plugin", "test", "my-auth", "--json", site=tmp_path)
@@ -330,11 +387,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run("-m", "venv", str(venv)).returncode == 0
     (borrowed,) = venv.glob("lib/python*/site-packages")
     (borrowed / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install(venv, source)
+    install_wheel(venv, source)
     return venv
 
 
-def install(venv: Path, source: Path) -> None:
+def install_wheel(venv: Path, source: Path) -> None:
     """Build a wheel of a folder and install it."""
     wheels = source.with_name(f"{source.name}-wheels")
     build = ("-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), str(source))
@@ -360,7 +417,7 @@ def test_what_is_written_works_in_a_fresh_environment(fresh: Path, tmp_path: Pat
     name = f"fresh-{kind}"
     command("corekit", "plugin", "new", name, "--kind", kind)
     package = tmp_path / f"corekit-{name}"
-    install(fresh, package)
+    install_wheel(fresh, package)
     assert " passed" in command("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=package)
     assert "the plugin keeps its contract" in command("corekit", "plugin", "test", name)
     command("python", "-m", "ruff", "check", "--no-cache", cwd=package)
