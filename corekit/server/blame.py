@@ -21,7 +21,7 @@ def culprit(error: BaseException, parts: Parts) -> PluginInfo | None:
     """The plugin that an error is to be put down to; None: corekit itself, or nobody knows."""
     broken = isinstance(error, ContractError)
     if isinstance(error, ContractError) and error.part is not None:
-        maker = parts.maker(error.part)
+        maker = parts.maker(error.part) or _owner(type(error.part).__module__, parts.infos)
         if maker is not None:
             return maker
     for module in reversed(_modules(error.__traceback__)):

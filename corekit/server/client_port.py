@@ -297,7 +297,10 @@ class FastPort:
         return True
 
     def _send(self, client: _Client, out: list[bytes]) -> None:
-        data = b"".join(out)
+        try:
+            data = b"".join(out)
+        except TypeError:
+            raise rules.no_bytes(client.session, out) from None
         if client.unsent:
             data = client.unsent + data
         if data:

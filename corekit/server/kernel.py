@@ -110,7 +110,8 @@ class Kernel(EnsembleSide):
             if replica.tree.digest_on:
                 replica.tree.start_digest()
         else:
-            replica.image.load(self.storage.read_state(), recovery.state_zxid, replica.now_ms)
+            pairs = rules.state_pairs(self.storage, self.storage.read_state())
+            replica.image.load(pairs, recovery.state_zxid, replica.now_ms)
             replica.quotas.restore(replica.tree)
             self._read_tail(recovery)
         self._epochs = (recovery.accepted_epoch, recovery.current_epoch)

@@ -9,7 +9,7 @@ Not here: whether an object has the methods of its contract (`corekit.contracts`
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import trio
@@ -57,6 +57,18 @@ def read_entries(storage: Storage, after_zxid: int, found: Any) -> list[tuple[in
     return found
 
 
+def state_pairs(storage: Storage, found: Any) -> Iterator[tuple[bytes, bytes]]:
+    """What `Storage.read_state` returned, looked at while it is drawn."""
+    before = b""
+    for one in found:
+        if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], bytes) and isinstance(one[1], bytes)):
+            raise ContractError(f"read_state() brought {one!r:.80}, not a pair of bytes", storage)
+        if one[0] <= before:
+            raise ContractError(f"read_state() brought {one[0]!r:.80} after {before!r:.80}: out of order", storage)
+        before = one[0]
+        yield one
+
+
 def used(storage: Storage, found: Any) -> DiskUsage:
     """What `Storage.usage` returned."""
     if not isinstance(found, DiskUsage):
@@ -101,6 +113,11 @@ def session(protocol: ClientProtocol, found: Any) -> ClientSession | None:
             )
         _known_sessions.add(type(found))
     return found  # type: ignore[no-any-return]
+
+
+def no_bytes(session: ClientSession, found: Any) -> ContractError:
+    """What is to be raised when `ClientSession.take` returned something that cannot be sent."""
+    return ContractError(f"take() returned {found!r:.80}, not a list of bytes", session)
 
 
 class ConsensusRules:

@@ -53,7 +53,11 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
     async def send() -> None:
         nonlocal wake
         while True:
-            data = b"".join(session.take())
+            out = session.take()
+            try:
+                data = b"".join(out)
+            except TypeError:
+                raise rules.no_bytes(session, out) from None
             if not session.paused():
                 unpaused.set()  # if requests waited for this
             if data:

@@ -186,6 +186,11 @@ BAD = "corekit: plugin bad (corekit-bad 2.3) "
             "failed, so the server stops: IndexError: beyond",
         ),
         (
+            PROTOCOL,
+            "def take(self): return ['text']",
+            "breaks its contract, so the server stops: take() returned ['text'], not a list of bytes",
+        ),
+        (
             TRANSPORT,
             "async def listen(self, address, port, *, tls=None, backlog=-1): return []",
             "breaks its contract, so the server stops: listen() returned [], not a list of listeners",
@@ -272,6 +277,22 @@ def test_what_read_log_returns_is_checked(found: Any, words: str) -> None:
         rules.read_entries(MemoryStorage(), 4, found)
     good = [(5, entry_of(5)), (7, entry_of(7))]
     assert rules.read_entries(MemoryStorage(), 4, good) == good
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([(b"a", b"1"), (b"b", "2")], "brought .b'b', '2'., not a pair of bytes"),
+        ([(b"a", b"1"), b"b2"], "brought b'b2', not a pair of bytes"),
+        ([(b"b", b"1"), (b"a", b"2")], "brought b'a' after b'b': out of order"),
+        ([(b"a", b"1"), (b"a", b"2")], "brought b'a' after b'a': out of order"),
+    ],
+)
+def test_what_read_state_brings_is_checked(found: Any, words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        list(rules.state_pairs(MemoryStorage(), found))
+    good = [(b"a", b""), (b"b", b"2")]
+    assert list(rules.state_pairs(MemoryStorage(), good)) == good
 
 
 def test_what_other_parts_return_is_checked() -> None:
