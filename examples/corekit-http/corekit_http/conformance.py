@@ -27,6 +27,13 @@ class TestHttp(ProtocolSuite):
         b"GET /watch/a HTTP/1.1\r\nHost: localhost\r\n\r\nGET",
         b"PUT /session HTTP/1.1\r\nHost: localhost\r\nSession: 0x1-1-" + b"0" * 32 + b"\r\n\r\n",
         b"GET /" + b"a" * 40_000,
+        b"GET //[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /tree/ HTTP/1.1\r\nHost: [\r\n\r\n",
+        b"GET /tree/ HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[\r\n\r\n",
+        b"POST /tree/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST /tree/a?ttl=" + b"9" * 5000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b'PUT /tree/a HTTP/1.1\r\nHost: localhost\r\nIf-Match: "' + b"9" * 5000 + b'"\r\n\r\n',
+        b"PUT /tree/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: ZooKeeper\r\n\r\n",
     )
 
     def make_protocol(self, context: Context) -> ClientProtocol:

@@ -136,7 +136,7 @@ class HttpConnection:
     def _read(self) -> bool:
         """The next part of a request, if there is one."""
         try:
-            event = self._http.next_event()
+            event = self._next_event()
             if event is h11.NEED_DATA and self._http.they_are_waiting_for_100_continue:
                 self._emit(h11.InformationalResponse(status_code=100, headers=[]))
             if isinstance(event, h11.Request):
@@ -160,6 +160,12 @@ class HttpConnection:
             self._refuse_rest(problem)
         return True
 
+    def _next_event(self) -> object:
+        try:
+            return self._http.next_event()
+        except ValueError:  # of a Content-Length with thousands of digits
+            raise Problem(400, "a number is too large") from None
+
     def _announced(self, head: h11.Request) -> int:
         return next((int(value) for name, value in head.headers if name == b"content-length"), 0)
 
@@ -180,12 +186,14 @@ class HttpConnection:
     def _parsed(self) -> Request:
         head = self._head
         assert head is not None
-        target = urlsplit(head.target.decode("ascii", "replace"))
         try:
+            target = urlsplit(head.target.decode("ascii", "replace"))
             path = unquote(target.path, errors="strict")
             pairs = parse_qsl(target.query, keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
         except ValueError:
-            raise Problem(400, f"the address is no UTF-8, or has more than {PARAMETERS_MAX} parameters") from None
+            raise Problem(
+                400, f"the address is none, is no UTF-8, or has more than {PARAMETERS_MAX} parameters"
+            ) from None
         if "%2f" in target.path.lower():
             raise Problem(400, "a name of a znode has no slash")
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
@@ -250,6 +258,7 @@ class HttpConnection:
     def _link_for(self, request: Request, *, writes: bool) -> Link | None:
         """Where a request goes, logged in; None if that failed, which is answered then."""
         login = request.headers.get("authorization", "")
+        credentials = _credentials(login) if login else None
         token = request.headers.get("session")
         if token is not None:
             session = self._protocol.sessions.find(token, self._gateway, self._peer)
@@ -257,12 +266,11 @@ class HttpConnection:
                 code, why = session.link.ended
                 raise refused(code, detail=why)
             self._wait_for(session)
-            if login and login not in session.logins:
+            if credentials is not None and login not in session.logins:
                 session.logins.add(login)
-                session.link.login(*_credentials(login))
+                session.link.login(*credentials)
             return session.link if self._busy else None
         if login != self._login:
-            credentials = _credentials(login) if login else None
             self._protocol.leave(self._link)
             self._login, self._link = login, self._new_link()
             self._link.admit()
@@ -447,7 +455,7 @@ def _foreign(request: Request, peer: Peer) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return True
-    return _loopback(peer.address) and name != "localhost" and not _loopback(name)
+    return _loopback(peer.address) and name not in ("", "localhost") and not _loopback(name)
 
 
 def _loopback(address: str) -> bool:

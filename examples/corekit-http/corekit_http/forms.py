@@ -146,6 +146,23 @@ def field_of(value: Mapping[str, Any], name: str, kind: type, default: Any) -> A
     return found
 
 
+def number_of(text: str, most: int) -> int | None:
+    """A number of decimal digits that is at most so large; None if it is something else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
+
+
+def utf8(text: str, what: str) -> bytes:
+    """Text of JSON for the server.
+
+    Raises:
+        Problem: it has half a surrogate pair.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Problem(400, f"{what} has half a surrogate pair") from None
+
+
 def data_of(value: Mapping[str, Any]) -> bytes:
     """Data in JSON: `data` as text, or `base64`.
 
@@ -153,11 +170,7 @@ def data_of(value: Mapping[str, Any]) -> bytes:
         Problem: it is neither.
     """
     if "base64" not in value:
-        text: str = field_of(value, "data", str, "")
-        try:
-            return text.encode()
-        except UnicodeEncodeError:
-            raise Problem(400, "data has half a surrogate pair; use base64") from None
+        return utf8(field_of(value, "data", str, ""), "data")
     try:
         return base64.b64decode(field_of(value, "base64", str, ""), validate=True)
     except (binascii.Error, ValueError):
@@ -176,7 +189,9 @@ def parse_acl(texts: Sequence[Any]) -> list[ACL]:
         name, more, letters = rest.rpartition(":")
         if not (colon and more and letters and set(letters) <= set(_PERMS)):
             raise Problem(400, f"{text!r} is no ACL entry; they look as world:anyone:cdrwa")
-        found.append(ACL(sum(_PERMS[letter] for letter in set(letters)), Id(scheme.encode(), name.encode())))
+        found.append(
+            ACL(sum(_PERMS[letter] for letter in set(letters)), Id(utf8(scheme, "an ACL"), utf8(name, "an ACL")))
+        )
     return found
 
 

@@ -114,6 +114,8 @@ class Link:
         if self._busy or self.ended is not None:
             return
         self._pass_on()
+        if self.ended is not None:
+            return
         if self._connection.closing is not None:
             self._end(self._connection.closing)
         elif self._leaving and not self._calls and not self._waiting:
@@ -138,7 +140,11 @@ class Link:
     def _hand_over(self) -> bool:
         if not self._waiting or self._attaching or not self._connection.ready:
             return False
-        used = self._gateway.feed(self._connection, self._waiting)
+        try:
+            used = self._gateway.feed(self._connection, self._waiting)
+        except ProtocolError as error:
+            self._end(str(error))
+            return False
         self._waiting = self._waiting[used:]
         return used > 0
 

@@ -31,7 +31,7 @@ from corekit.codec.records import (
     StatResponse,
 )
 from corekit.errors import RUNTIME_INCONSISTENCY
-from corekit.model.stat import Stat
+from corekit.model.stat import TTL_MAX_MS, Stat
 from corekit_http.forms import (
     DATA,
     OPEN,
@@ -44,10 +44,12 @@ from corekit_http.forms import (
     data_of,
     field_of,
     hexed,
+    number_of,
     parse_acl,
     parse_json,
     refused,
     stat_json,
+    utf8,
 )
 
 TREE = "/tree"
@@ -115,10 +117,10 @@ def _version(request: Request) -> int:
     text = request.headers.get("if-match", "*").strip()
     if text == "*":
         return -1
-    number = text[1:-1]
-    if not (text[:1] == text[-1:] == '"' and number.isascii() and number.isdigit() and int(number) <= _VERSION_MAX):
+    number = number_of(text[1:-1], _VERSION_MAX)
+    if number is None or text[0] != '"' or text[-1] != '"':
         raise Problem(400, f'If-Match: {text} is no version; a version looks as "3"')
-    return int(number)
+    return number
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:
@@ -206,10 +208,10 @@ def _post(path: str, request: Request) -> Call:
     acl = request.headers.get("acl")
     entries = OPEN if acl is None else parse_acl(acl.split(","))
     modes = {mode: _flag(request.query, mode) for mode in _MODES[:3]}
-    ttl = request.query.get("ttl")
-    if ttl is not None and not (ttl.isascii() and ttl.isdigit()):
-        raise Problem(400, f"ttl={ttl} is no number of milliseconds")
-    op, record = _create(path, request.body, entries, modes, 0 if ttl is None else int(ttl))
+    ttl = number_of(request.query.get("ttl", "0"), TTL_MAX_MS)
+    if ttl is None:
+        raise Problem(400, f"ttl={request.query['ttl']} is no number of milliseconds")
+    op, record = _create(path, request.body, entries, modes, ttl)
     return Call(op, record, _created, path, ephemeral=modes["ephemeral"])
 
 
@@ -253,16 +255,9 @@ def _multi(request: Request) -> Call:
         version = field_of(part, "version", int, -1)
         if not -1 <= version <= _VERSION_MAX:
             raise Problem(400, f"operation {number}: {version} is no version")
-        parts.append(_part(number, part, _utf8(path), version))
+        parts.append(_part(number, part, utf8(path, "a path"), version))
         ephemeral = ephemeral or bool(part.get("ephemeral"))
     return Call(ops.MULTI, MultiRequest(parts), lambda body, zxid: _multi_done(asked, body, zxid), ephemeral=ephemeral)
-
-
-def _utf8(path: str) -> bytes:
-    try:
-        return path.encode()
-    except UnicodeEncodeError:
-        raise Problem(400, "a path has half a surrogate pair") from None
 
 
 def _part(number: int, part: Mapping[str, Any], path: bytes, version: int) -> tuple[int, Record]:
@@ -270,7 +265,10 @@ def _part(number: int, part: Mapping[str, Any], path: bytes, version: int) -> tu
     if kind == "create":
         acl = parse_acl(field_of(part, "acl", list, [])) or OPEN
         modes = {mode: field_of(part, mode, bool, False) for mode in _MODES[:3]}
-        return _create(path.decode(), data_of(part), acl, modes, max(0, field_of(part, "ttl", int, 0)))
+        ttl = field_of(part, "ttl", int, 0)
+        if not 0 <= ttl <= TTL_MAX_MS:
+            raise Problem(400, f"operation {number}: {ttl} is no number of milliseconds")
+        return _create(path.decode(), data_of(part), acl, modes, ttl)
     if kind == "set":
         return ops.SET_DATA, SetDataRequest(path, data_of(part), version)
     if kind == "delete":

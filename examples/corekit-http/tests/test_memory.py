@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from random import Random
+from urllib.parse import quote
 
 import pytest
 from corekit_http import conformance, connection
@@ -170,3 +173,51 @@ def test_the_server_waits_for_a_client_that_may_send_its_body() -> None:
     line.send(whole[-4:])
     server.memory.settle()
     assert b"HTTP/1.1 201 " in line.got
+
+
+def requests(rng: Random) -> bytes:
+    """A request in good form, with something strange in it."""
+    strange = [
+        *("", "/", "//", "/a", "/a/b", "/\u00e9", "/zookeeper", "/a/../b", "/%00", "/%ff", "?", "9" * 30, "9" * 5000),
+        *("-1", "1e999", "0x1", "null", "[]", "{}", "true", '"0"', '"', "*", "\u00ff", ":", "a:b:c", "world:anyone:r"),
+    ]
+    pick = lambda: rng.choice(strange)  # noqa: E731
+    names = ("stat", "children", "acl", "fresh", "ephemeral", "sequential", "container", "ttl")
+    query = "&".join(f"{rng.choice(names)}={pick()}" for _ in range(rng.randrange(3)))
+    place = rng.choice(("/tree", "/tree/a", "/multi", "/session", "/watch", "/openapi.json"))
+    place += pick() if rng.random() < 0.4 else ""
+    target = quote(place, safe="/%") + ("?" + quote(query, safe="=&%") if query else "")
+    values: list[object] = [None, True, -1, 2**31, 2**63, 10**30, 1.5, "", "a", "/a", "\ud800", [], {}, [1], ["a:b:r"]]
+    fields = ("op", "path", "data", "base64", "version", "acl", "ttl", "ephemeral", "sequential", "container")
+    part = {name: rng.choice(values) for name in fields if rng.random() < 0.3}
+    part.setdefault("op", rng.choice(("create", "set", "delete", "check")))
+    if rng.random() < 0.8:
+        part["path"] = rng.choice(("/a", "/b", "/a/b-"))
+    value = rng.choice(
+        [{"ops": [part] * rng.randrange(3)}, {"acl": rng.choice(values)}, {"timeout_ms": rng.choice(values)}]
+    )
+    headers = ("If-Match", "If-None-Match", "Acl", "Session", "Authorization", "Origin", "Expect", "Host")
+    more = {rng.choice(headers): pick() for _ in range(rng.randrange(3))}
+    head = [f"{rng.choice(('GET', 'PUT', 'POST', 'DELETE', 'HEAD'))} {target} HTTP/1.1"]
+    body = json.dumps(value).encode()
+    head += [
+        f"{name}: {text}" for name, text in {"Host": "localhost", "Content-Length": str(len(body)), **more}.items()
+    ]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+
+
+def test_whatever_is_asked_is_answered_and_is_no_error_of_ours() -> None:
+    server = Server(extendedTypesEnabled="true")
+    statuses: Counter[str] = Counter()
+    for seed in range(3000):
+        line = server.line()
+        line.send(requests(Random(seed)))
+        server.memory.settle()
+        assert line.got.startswith(b"HTTP/1.1 "), seed
+        statuses[line.got.split()[1].decode()] += 1
+        line.close()
+    assert "500" not in statuses
+    assert {"200", "201", "204", "400", "403", "404", "405", "409"} <= set(statuses), statuses
+    server.memory.settle()
+    server.later(60_000)
+    assert (len(server.protocol.sessions), server.connections) == (0, 0)

@@ -140,7 +140,7 @@ def test_several_writes_are_one(http_: Http) -> None:
         ("GET", "/tree/a?watch", b"", 400, "'watch' is no parameter of GET; known are stat, children, acl, fresh"),
         ("GET", "/tree/a?stat&acl", b"", 400, "stat and acl are different answers; ask for one"),
         ("GET", "/tree/a%2fb", b"", 400, "a name of a znode has no slash"),
-        ("GET", "/tree/%ff", b"", 400, "the address is no UTF-8"),
+        ("GET", "/tree/%ff", b"", 400, "is no UTF-8"),
         ("GET", "/tree/a?" + "&".join("b" * 20), b"", 400, "more than 16 parameters"),
         ("POST", "/tree//b", b"", 400, "bad arguments"),
         ("POST", "/tree/a?container&sequential", b"", 400, "a container has no other mode"),
