@@ -33,6 +33,7 @@ Change = tuple[Any, ...]
 _EMPTY_DATA = b"\x00\x00\x00\x00"
 _NO_OWNER = bytes(8)
 _ABSENT = object()
+_KNOWN_DIGESTS, _KNOWN_BYTES = 4096, 4096  # digests of znodes that are remembered, and the largest record of one
 
 
 class Kids:
@@ -78,6 +79,7 @@ class Tree:
         self.data_bytes = 0
         self.digest = 0
         self.pend_digest = 0
+        self._digests: dict[bytes, tuple[bytes, int, int, int]] = {}  # record, cversion and owner it is of, digest
         self.pend: dict[bytes, bytes | None] = {}
         self.pend_cversion: dict[bytes, int] = {}
         self.pend_acl: dict[bytes, int] = {}
@@ -264,9 +266,18 @@ class Tree:
             owner = self.owners.get(path, 0)
         delta = 0
         if old is not None:
-            delta -= node_digest(path, old, cversions[0], owner)
+            known = self._digests.get(path)
+            if known is not None and known[0] is old and known[1] == cversions[0] and known[2] == owner:
+                delta -= known[3]
+            else:
+                delta -= node_digest(path, old, cversions[0], owner)
         if new is not None:
-            delta += node_digest(path, new, cversions[1], owner)
+            digest = node_digest(path, new, cversions[1], owner)
+            delta += digest
+            if old is not None and len(new) <= _KNOWN_BYTES:  # what changed will change again: parents, counters
+                if len(self._digests) >= _KNOWN_DIGESTS:
+                    self._digests.clear()
+                self._digests[path] = (new, cversions[1], owner, digest)
         self.pend_digest = (self.pend_digest + delta) & MASK
         return delta
 

@@ -232,11 +232,16 @@ class PeerLinks:
                     self._port.rewatch(link.fd, _IN | _OUT)
                 return
             del out[: len(out) if joined else 1]
-        if link.full:
-            link.full = False
-            self._port.rewatch(link.fd, _IN)
         if not link.closing:
             self._consensus.link_drained(link.number)
+        if link.sock is None:
+            return
+        more = bool(link.out)  # of a long history: in a turn of its own, so that clients do not wait for all of it
+        if more:
+            self._dirty.remove(link)
+        if more != link.full:
+            link.full = more
+            self._port.rewatch(link.fd, _IN | _OUT if more else _IN)
 
     def close_all(self) -> None:
         """The server stops."""

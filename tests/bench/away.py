@@ -6,6 +6,7 @@ without it. The latency of one client that sets one znode on the leader is measu
 
     back_s     from the start of the process until the follower serves and has everything that was written before
     sync_s     the same from the moment at which the leader knew what it lacked; without the start of a process
+    cpu_s      what the follower took of a processor until then: where others use the machine, `back_s` says little
     p99_ratio  the client's p99 while the follower came back, as a multiple of its normal p99
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import tempfile
@@ -99,6 +101,12 @@ def zxid_of(server: Server) -> int:
     return int(found[1], 16) if found else -1
 
 
+def cpu_of(server: Server) -> float:
+    """Seconds of a processor that the process has used."""
+    fields = Path(f"/proc/{server.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(ensemble: Ensemble, writes: int, kind: str, normal_s: float) -> dict[str, Any]:
     """One round; see above."""
     leader = ensemble.leader()
@@ -123,6 +131,7 @@ def measure(ensemble: Ensemble, writes: int, kind: str, normal_s: float) -> dict
     follower.spawn()
     wait(lambda: zxid_of(follower) >= target)
     back = time.monotonic()
+    cpu = cpu_of(follower)
     told = datetime.now().timestamp()
     way = _WAY.search(leader.log(), before)
     p99 = steady.percentile(0.99, began, back)
@@ -130,6 +139,7 @@ def measure(ensemble: Ensemble, writes: int, kind: str, normal_s: float) -> dict
         "kind": kind,
         "writes": writes,
         "back_s": round(back - began, 2),
+        "cpu_s": round(cpu, 2),
         "normal_p99_ms": round(normal, 2),
         "p99_ms": round(p99, 2),
         "max_ms": round(steady.percentile(1.0, began, back), 2),

@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 class Batch:
     """Entries proposed together, with consecutive zxids."""
 
-    __slots__ = ("entries", "first", "last", "since_ms")
+    __slots__ = ("entries", "first", "last")
 
-    def __init__(self, first: int, entries: Sequence[bytes], last: int, now: int) -> None:
+    def __init__(self, first: int, entries: Sequence[bytes], last: int) -> None:
         self.first = first
         self.last = last
         self.entries = entries
-        self.since_ms = now
 
 
 class Outstanding:
@@ -46,10 +45,6 @@ class Outstanding:
 
     def __len__(self) -> int:
         return sum(batch.last - batch.first + 1 for batch in self._batches)
-
-    def oldest_ms(self) -> int | None:
-        """When the oldest one was proposed."""
-        return self._batches[0].since_ms if self._batches else None
 
     def packets(self) -> bytes:
         """All of them as PROPOSAL packets, for a learner that joins."""
@@ -69,7 +64,7 @@ class Outstanding:
                 count = upto - batch.first + 1
                 if want_entries:
                     taken += batch.entries[:count]
-                batches[0] = Batch(upto + 1, batch.entries[count:], batch.last, batch.since_ms)
+                batches[0] = Batch(upto + 1, batch.entries[count:], batch.last)
                 break
         return taken
 

@@ -269,7 +269,7 @@ class Leader:
         assert last_zxid & 0xFFFFFFFF < COUNTER_MAX
         engine = self.engine
         self.proposed = last_zxid
-        self._outstanding.add(Batch(first_zxid, entries, last_zxid, engine.now))
+        self._outstanding.add(Batch(first_zxid, entries, last_zxid))
         self._stream(wire.entry_packets(wire.PROPOSAL, first_zxid, entries), voters=True)
         engine.persist(first_zxid, entries, last_zxid)
         if last_zxid & 0xFFFFFFFF >= engine.options.rollover_at:
@@ -356,8 +356,6 @@ class Leader:
         """Links that are silent, too slow, or decided about: who holds a sid that two claim."""
         engine = self.engine
         options = engine.options
-        oldest = self._outstanding.oldest_ms()
-        late = oldest is not None and now - oldest > options.sync_ms
         for learner in list(self.links.values()):
             if learner.state == GREETING:
                 patience = WAITING_MS
@@ -367,7 +365,7 @@ class Leader:
                 engine.drop(learner.id, "silent")
             elif learner.slow:
                 engine.drop(learner.id, "reads too slowly")
-            elif late and learner.voter and learner.acked <= self.committed and now - learner.live_ms > options.sync_ms:
+            elif learner.voter and learner.state >= ACTIVE and self._overdue(learner, now):
                 engine.drop(learner.id, "does not acknowledge proposals")
         for sid, (claimant, since) in list(self._claims.items()):
             old = self.learners.get(sid)
@@ -378,6 +376,18 @@ class Leader:
                 engine.drop(claimant.id, f"server.{sid} is here already")
             elif now - since >= options.tick_ms // 2:
                 engine.drop(old.id, "came back on another link")
+
+    def _overdue(self, learner: LearnerLink, now: int) -> bool:
+        """Whether one proposal, chosen now and then, was not acknowledged in time (ZooKeeper's `SyncLimitCheck`).
+
+        Others may have made the quorum: a follower that answers pings but logs nothing is none (ZOOKEEPER-4409).
+        """
+        if learner.due_ms != NEVER and learner.acked < learner.due:
+            return now - learner.due_ms > self.engine.options.sync_ms
+        learner.due_ms = NEVER
+        if self.proposed > learner.due and self.proposed & COUNTER_MAX:
+            learner.due, learner.due_ms = self.proposed, now
+        return False
 
     # --------------------------------------------------------------------------------------- requests
     def forward(self, session_id: int, cxid: int, op: int, body: bytes, identities: Sequence[Identity]) -> None:

@@ -33,7 +33,8 @@ class LearnerLink:
         state: GREETING (nobody yet), REGISTERED (waits for the epoch), INFORMED (LEADERINFO sent), AGREED (waits for
             the epoch to be entered), FEEDING (gets history), ACKING (NEWLEADER sent), ACTIVE (acked it), UPTODATE.
         sid, voter: who it is, from REGISTERED on.
-        live, live_ms: it gets the live stream, since then (from the end of its history on).
+        live: it gets the live stream (from the end of its history on).
+        due, due_ms: a proposal that it shall acknowledge, looked at since then.
         heard_ms: when it was last heard.
         accepted: the epoch it had accepted when it came.
         acked: the last proposal it acknowledged.
@@ -41,8 +42,8 @@ class LearnerLink:
     """
 
     __slots__ = (
-        "accepted", "acked", "feed", "heard_ms", "id", "leader", "live", "live_ms", "peer", "peer_zxid", "pings",
-        "pongs", "reader", "round", "sid", "slow", "state", "voter",
+        "accepted", "acked", "due", "due_ms", "feed", "heard_ms", "id", "leader", "live", "peer", "peer_zxid",
+        "pings", "pongs", "reader", "round", "sid", "slow", "state", "voter",
     )  # fmt: skip
 
     def __init__(self, leader: Leader, link: int, peer: str) -> None:
@@ -53,7 +54,8 @@ class LearnerLink:
         self.sid = -1
         self.voter = False
         self.live = False
-        self.live_ms = NEVER
+        self.due = 0
+        self.due_ms = NEVER
         self.slow = False
         self.heard_ms = leader.engine.now
         self.accepted = 0
@@ -188,7 +190,7 @@ class LearnerLink:
             return
         self.feed = None
         self.live = True
-        self.live_ms = leader.engine.now
+        self.due = leader.committed  # what it is sent behind that, it has to acknowledge
         self.state = ACKING
         self.send(self.welcome())
 
