@@ -23,6 +23,7 @@ HERE = Path(__file__).parent.resolve()
 ROOT = HERE.parent
 PACKAGES = sorted(path.parent.name.removeprefix("corekit-") for path in HERE.glob("corekit-*/pyproject.toml"))
 SWAP = ("swap-solo", "swap-zab", "swap-rest")  # so that two of them run at once
+_LONG = ("sqlite", "swap-zab", "swap-rest")  # begun first
 _CHOSEN = {"swap-solo": "same and solo", "swap-zab": "same and zab", "swap-rest": "not same"}
 
 
@@ -79,7 +80,8 @@ def test(python: Path, home: Path, name: str) -> str:
 
 
 def main(chosen: Sequence[str]) -> None:
-    names = [name for name in (*reversed(SWAP), *PACKAGES) if not chosen or name in chosen or name[:4] in chosen]
+    everything = sorted((*SWAP, *PACKAGES), key=lambda name: name not in _LONG)
+    names = [name for name in everything if not chosen or {name, name.partition("-")[0]} & set(chosen)]
     if unknown := set(chosen) - {"swap", *SWAP, *PACKAGES}:
         raise SystemExit(f"{', '.join(sorted(unknown))}: known are swap, {', '.join(PACKAGES)}")
     began = time.monotonic()

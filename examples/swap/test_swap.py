@@ -6,6 +6,7 @@ import json
 import queue
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from importlib.metadata import entry_points
@@ -205,8 +206,8 @@ def test_a_session_over_http_goes_from_server_to_server(folder: Path) -> None:
         assert http(cell, one, "GET", "/tree/here?fresh") == (200, b"1")
         cell.kill(lost)
         cell.leader()
-        statuses = {503}  # until it has found the new leader
-        while 503 in statuses:
+        statuses, end = {503}, time.monotonic() + 60  # 503 until it has found the new leader
+        while 503 in statuses and time.monotonic() < end:
             statuses = {http(cell, number, "PUT", "/session", b"", token)[0] for number in (one, two)}
         assert statuses == {204}
         assert http(cell, two, "POST", "/tree/there", b"2")[0] == 201
