@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 HEAD_BYTES_MAX = 16 * 1024
 PARAMETERS_MAX = 16
-IDLE_MS = 60_000  # without a request, and from the first byte of a request to its last
+IDLE_MS = 30_000  # without a request, and from the first byte of a request to its last
 KEEP_ALIVE_MS = 15_000  # of a stream
 
 _EVENTS = {

@@ -11,7 +11,7 @@ import trio
 
 from corekit.api import ClientSession, Gateway, Peer
 from corekit.hooks import Context
-from corekit_http.connection import HttpConnection
+from corekit_http.connection import IDLE_MS, HttpConnection
 from corekit_http.link import Link
 from corekit_http.sessions import Sessions
 
@@ -41,7 +41,7 @@ class HttpProtocol:
         self._leaving: dict[Link, None] = {}
         self.sessions = Sessions(context.settings.max_client_cnxns)
         self.openapi = (files("corekit_http") / "openapi.json").read_bytes()
-        self.timeout_ms = context.settings.tick_time_ms * 2  # the shortest
+        self.timeout_ms = 2 * IDLE_MS  # `maxSessionTimeout` may cut it; the idle connection should end first
 
     def now_ms(self) -> int:
         """Milliseconds that never go back."""

@@ -103,6 +103,21 @@ def test_the_session_of_a_connection_ends_with_it() -> None:
     assert server.connections == 0
 
 
+def test_the_session_of_a_connection_does_not_expire_before_it() -> None:
+    server = Server()
+    line = server.line()
+    line.send(request("POST", "/tree/a"))
+    server.memory.settle()
+    server.later(connection.IDLE_MS - 2000)
+    line.send(request("PUT", "/tree/a", b"1"))
+    server.later(connection.IDLE_MS - 2000)
+    assert not line.why
+    assert len(server.memory.sessions) == 1
+    server.later(4000)
+    assert line.why == "idle"
+    assert server.memory.sessions == set()
+
+
 def test_a_write_whose_fate_is_unknown_says_so() -> None:
     server = Server()
     line, stream = server.line(), server.line()
