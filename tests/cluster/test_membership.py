@@ -56,6 +56,27 @@ def test_votes_have_weights(make_cluster: ClusterFactory) -> None:
     assert checks.differences(checks.dumps(cluster)) == []
 
 
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.parametrize("heavy", [1, 2], ids=["corekit", "java"])
+def test_votes_have_weights_among_both_kinds(make_cluster: ClusterFactory, heavy: int) -> None:
+    """Who has two of four votes is needed, and with it any other is enough."""
+    weights = {f"weight.{n}": 2 if n == heavy else 1 for n in (1, 2, 3)}
+    cluster = make_cluster(["corekit", "java", "corekit"], {"group.1": "1:2:3", **weights})
+    light = 3 - heavy
+    for absent in (3, light):
+        cluster.member(absent).kill()
+        eventually(lambda absent=absent: write_works(cluster.member(heavy), f"/without-{absent}"), "3 of 4 will do")
+        cluster.up(absent)
+        cluster.wait_all()
+    cluster.member(heavy).kill()
+    eventually(lambda: not write_works(cluster.member(3), "/never"), "2 of 4 are none")
+    eventually(lambda: set(cluster.modes().values()) == {""}, "nobody leads")
+    cluster.up(heavy)
+    cluster.wait_all()
+    assert checks.differences(checks.dumps(cluster)) == []
+
+
 def test_a_server_without_weight_neither_leads_nor_counts(make_cluster: ClusterFactory) -> None:
     cluster = make_cluster(["corekit"] * 3, {"group.1": "1:2:3", "weight.3": 0})
     assert cluster.leader_number() != 3
