@@ -45,7 +45,7 @@ _TURN_BYTES = 16384  # ... and until it received so much: then writing it to dis
 class _Client:
     """One socket and its session."""
 
-    __slots__ = ("fd", "interest", "more", "peer", "session", "sock", "unsent")
+    __slots__ = ("ended", "fd", "interest", "more", "peer", "session", "sock", "unsent")
 
     def __init__(self, sock: socket.socket, peer: Peer) -> None:
         self.sock = sock
@@ -54,6 +54,7 @@ class _Client:
         self.session: ClientSession
         self.unsent = b""
         self.interest = _IN
+        self.ended = False  # it sends no more, and is closed when it has its last answer
         self.more = False  # its requests stopped because the replies were much, not because the server is behind
 
 
@@ -279,9 +280,12 @@ class FastPort:
             self._close(client, error.strerror or "connection broke")
             return False
         if not data:
+            client.ended = client.session.closing is not None and bool(client.unsent)
             client.session.end_of_input()
             self._send(client, client.session.take())
-            if client.fd in self._clients:
+            if client.ended and client.fd in self._clients:  # the end of its last answer is on its way
+                self._interest(client)
+            elif client.fd in self._clients:
                 self._close(client, client.session.closing or "client closed the connection")
             return False
         self.bytes_received += len(data)
@@ -326,7 +330,7 @@ class FastPort:
             self._close(client, client.session.closing)
 
     def _interest(self, client: _Client) -> None:
-        wanted = (0 if client in self._stalled else _IN) | (_OUT if client.unsent or client.more else 0)
+        wanted = (0 if client in self._stalled or client.ended else _IN) | (_OUT if client.unsent or client.more else 0)
         if wanted != client.interest:
             client.interest = wanted
             self._epoll.modify(client.fd, wanted)

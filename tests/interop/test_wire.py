@@ -426,3 +426,28 @@ def test_the_reserved_tree_of_a_fresh_server(server_factory: ServerFactory, open
     assert (data, stat.version, stat.cversion, stat.num_children, stat.czxid) == (b"", 0, -1, 1, 0)
     config = raw.exists("/zookeeper/config").reader().stat()
     assert (config.version, config.aversion, config.czxid, config.mzxid) == (0, -1, 0, 0)
+
+
+def test_an_answer_larger_than_the_socket_reaches_a_client_that_sends_no_more(server_factory: ServerFactory) -> None:
+    """`echo cons | nc -N` shuts its side down at once; the answer was cut off where the socket was full."""
+    server = server_factory({"4lw.commands.whitelist": "*"})
+    with RawClient("127.0.0.1", server.port) as watcher, RawClient("127.0.0.1", server.port) as bystander:
+        watcher.handshake()
+        bystander.handshake()
+        paths = [f"/{number:06}{'x' * 2000}" for number in range(2000)]
+        for path in paths:
+            watcher.send(rawzk.EXISTS, text(path) + b"\1")
+        for _ in paths:
+            watcher.receive()
+        with socket.socket() as asking:
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            asking.settimeout(30)
+            asking.connect(("127.0.0.1", server.port))
+            asking.sendall(b"wchp")
+            answer = [asking.recv(1)]  # it is on its way
+            asking.shutdown(socket.SHUT_WR)
+            bystander.ping()  # the server has seen that
+            while data := asking.recv(1 << 20):
+                answer.append(data)
+        assert set(paths) - set(b"".join(answer).decode().splitlines()) == set()
+        assert bystander.ping().err == 0
