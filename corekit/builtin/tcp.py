@@ -94,6 +94,10 @@ def _bind_error(address: str, port: int, error: OSError) -> UserError:
         text = f"cannot listen on {where}: the port is in use. Stop what uses it, or choose another with --client-port"
     elif error.errno == errno.EACCES:
         text = f"cannot listen on {where}: not permitted. Choose a port above 1023"
+    elif isinstance(error, socket.gaierror):
+        text = f"cannot listen on {where}: there is no such host name. Correct clientPortAddress or server.N"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        text = f"cannot listen on {where}: this machine has no such address. Correct clientPortAddress or server.N"
     else:
         text = f"cannot listen on {where}: {os.strerror(error.errno) if error.errno else error}"
     return UserError(text, EXIT_PORT)

@@ -71,6 +71,8 @@ def entries(
     names = [name.strip() for part in plugins or () for name in part.split(",") if name.strip()]
     wanted = [name for name in names if not name.startswith("no:")]
     excluded = [name.removeprefix("no:") for name in names if name.startswith("no:")]
+    if "" in excluded:
+        raise ConfigError("--plugins no: is not accepted; accepted is no:NAME")
     if wanted:
         found.append(Entry("plugins", ",".join(wanted), "--plugins"))
     if excluded:

@@ -12,6 +12,9 @@ from corekit.config.members import ServerSpec
 from corekit.config.settings import Settings
 from corekit.errors import ConfigError
 
+_KEYS = {"data_dir": "dataDir", "data_log_dir": "dataLogDir"}
+_TIMEOUT_MAX_MS = 0x7FFFFFFF  # as the protocol carries it
+
 
 def complete(values: dict[str, Any], origins: dict[str, str], warnings: list[str]) -> Settings:
     """Settings from the given values, completed and checked.
@@ -24,9 +27,9 @@ def complete(values: dict[str, Any], origins: dict[str, str], warnings: list[str
     Raises:
         ConfigError: the values contradict each other.
     """
-    for name in ("data_dir", "data_log_dir"):
+    for name in _KEYS:
         if name in values and not values[name]:
-            raise ConfigError(f"{origins[name]}: {name} is empty; give a directory")
+            raise ConfigError(f"{origins[name]}: {_KEYS[name]} is empty; give a directory")
     _my_id(values, origins)
     _client_address(values, origins)
     if values.get("secure_client_port", -1) >= 0 and "client_port" not in values:
@@ -47,6 +50,8 @@ def _my_id(values: dict[str, Any], origins: dict[str, str]) -> None:
             text = file.read().strip()
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        raise ConfigError(f"{data_dir} is not a directory; choose another --data-dir") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     if not text.isdigit() or not text.isascii() or int(text) > 255:
@@ -112,6 +117,11 @@ def _check(settings: Settings, origins: dict[str, str], warnings: list[str]) -> 
             f"minSessionTimeout {settings.min_session_timeout_ms} is larger than maxSessionTimeout "
             f"{settings.max_session_timeout_ms}"
         )
+    if settings.max_session_timeout_ms > _TIMEOUT_MAX_MS:
+        raise ConfigError(
+            f"maxSessionTimeout would be {settings.max_session_timeout_ms} (20 ticks), clients can be told "
+            f"{_TIMEOUT_MAX_MS} at most; lower tickTime ({settings.tick_time_ms}) or set maxSessionTimeout"
+        )
     if settings.client_port > 0 and settings.client_port == settings.secure_client_port:
         raise ConfigError(f"clientPort and secureClientPort are both {settings.client_port}; they must differ")
     if settings.extended_types_enabled and settings.my_id > 254:
@@ -130,6 +140,7 @@ def _check_members(settings: Settings, origins: dict[str, str], warnings: list[s
         raise ConfigError(f"{place}: all servers are observers; at least one must be a participant")
     if observers and not settings.distributed:
         raise ConfigError(f"{place}: observers need an ensemble: set standaloneEnabled=false or add participants")
+    _check_addresses(settings, place)
     if settings.distributed:
         _check_own(settings, origins, warnings)
     if len(voters) == 2:
@@ -157,6 +168,19 @@ def _check_members(settings: Settings, origins: dict[str, str], warnings: list[s
         raise ConfigError(
             f"{origins['groups']}: server {missing[0]} is in no group; every voting server must be in one"
         )
+
+
+def _check_addresses(settings: Settings, place: str) -> None:
+    taken: dict[tuple[str, int], int] = {}
+    for server in settings.servers:
+        for address in server.addresses:
+            for port in (address.quorum_port, address.election_port):
+                other = taken.setdefault((address.host, port), server.sid)
+                if other != server.sid:
+                    where = f"{address.host}:{port}"
+                    raise ConfigError(
+                        f"{place}: server.{other} and server.{server.sid} are both at {where}; correct one"
+                    )
 
 
 def _check_own(settings: Settings, origins: dict[str, str], warnings: list[str]) -> None:

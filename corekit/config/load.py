@@ -22,6 +22,7 @@ from corekit.config.check import complete
 from corekit.config.files import Entry, read_file
 from corekit.config.known import NOT_HONOURED, OTHER_VARIABLES, reason_not_honoured
 from corekit.config.members import FORM, ServerSpec, parse_group, parse_server
+from corekit.config.parsers import TooLargeError
 from corekit.config.settings import SETTINGS, Settings
 from corekit.config.table import Setting
 from corekit.errors import ConfigError
@@ -84,6 +85,10 @@ class _Loader:
             self.origins["plugin_options"] = entry.origin
         elif (reason := reason_not_honoured(key)) is not None:
             self.warn(f"{entry.origin}: {entry.key} has no effect: {reason}")
+        elif not key:
+            raise ConfigError(f"{entry.origin}: ={entry.text} is not accepted; accepted is key=value")
+        elif key.startswith("server."):  # ignored, it would leave a server alone that was meant to be one of several
+            raise ConfigError(f"{entry.origin}: {entry.key} is not accepted; accepted is server.N with N from 0 to 255")
         else:
             self.warn(f"{entry.origin}: unknown key {entry.key}{_nearest(key)}")
 
@@ -91,10 +96,11 @@ class _Loader:
         parser = known.parser(entry.key.removeprefix("zookeeper."))
         try:
             value = parser(entry.text)
-        except ValueError:
+        except ValueError as error:
             shown = "***" if known.secret else entry.text
+            why = f" ({error})" if isinstance(error, TooLargeError) else ""
             raise ConfigError(
-                f"{entry.origin}: {entry.key}={shown} is not accepted; accepted is {parser.accepts}"
+                f"{entry.origin}: {entry.key}={shown} is not accepted{why}; accepted is {parser.accepts}"
             ) from None
         self.values[known.field] = value
         self.origins[known.field] = entry.origin

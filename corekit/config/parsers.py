@@ -31,9 +31,21 @@ class Parser(Generic[T]):
         return self.parse(text.strip())
 
 
+class TooLargeError(ValueError):
+    """A number that ZooKeeper's 32 bits do not hold, and that its protocol could not carry."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the largest number is {_INTEGER_MAX}")
+
+
+_INTEGER_MAX = 0x7FFFFFFF
+
+
 def _integer(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]+", text):  # int() would also take 1_000 and digits of other scripts
         raise ValueError(text)
+    if len(text) > 20 or int(text) > _INTEGER_MAX:
+        raise TooLargeError
     return int(text)
 
 

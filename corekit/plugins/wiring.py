@@ -6,6 +6,7 @@ object is checked against its contract once; nothing of pluggy is left on the pa
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import random
@@ -239,6 +240,7 @@ def wire(
     )
     if settings.enforce_auth_enabled:
         _check_enforced(settings, schemes)
+    _warn_of_idle_options(settings, {choice.one.name for choice in choices})
     infos = {choice.one.name: choice.one.info(used=True, why=choice.why) for choice in choices}
     made = {kind: wiring.made(kind) for kind in ("storage", "consensus", "transport", "protocol")}
     observers = wiring.registered("register_observers", _instance(Observer))
@@ -257,6 +259,14 @@ def wire(
         infos=tuple(infos.values()),
     )
     return replace(parts, makers={key: infos[one.name] for key, one in wiring.makers.items()})
+
+
+def _warn_of_idle_options(settings: Settings, used: set[str]) -> None:
+    for name in sorted(settings.plugin_options.keys() - used):
+        keys = ", ".join(f"plugin.{name}.{key}" for key in sorted(settings.plugin_options[name]))
+        close = difflib.get_close_matches(name, used, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        _log.warning(f"{keys} has no effect: no plugin {name} is used{hint}")
 
 
 def _check_enforced(settings: Settings, schemes: Mapping[str, AuthScheme]) -> None:

@@ -383,7 +383,7 @@ def test_a_dynamic_file(write: Write, tmp_path: Path) -> None:
         ({"clientPort": "5", "secureClientPort": "5"}, "both 5"),
         ({"localSessionsUpgradingEnabled": "true"}, "needs localSessionsEnabled"),
         ({"extendedTypesEnabled": "true", "myid": "255"}, "at most 254"),
-        ({"dataDir": ""}, "data_dir is empty"),
+        ({"dataDir": ""}, "dataDir is empty"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, str], text: str) -> None:
