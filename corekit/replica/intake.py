@@ -109,6 +109,13 @@ class Intake(ABC):
     ) -> None:
         """Put a prepared transaction into the batch of this turn; `frame` is its client's answer."""
 
+    @abstractmethod
+    def sync_alone(self, connection: Connection, xid: int, body: bytes) -> None:
+        """Without an ensemble: answer a sync once everything is applied that is outstanding now, whoever asked for it.
+
+        A client that came back on another connection learns behind it what has become of its earlier writes.
+        """
+
     def overloaded(self, connection: Connection) -> bool:
         """Whether reading from this connection should wait (`globalOutstandingLimit`)."""
         return (
@@ -226,7 +233,9 @@ class Intake(ABC):
             else:
                 self.remote.forward(connection, xid, op, body)
         elif op in self.reads.operations:
-            if connection.submitted == connection.done:
+            if op == ops.SYNC and self.outstanding:
+                self.sync_alone(connection, xid, body)
+            elif connection.submitted == connection.done:
                 self._read(connection, xid, op, body)
             else:
                 connection.held.append((connection.submitted, xid, op, body))

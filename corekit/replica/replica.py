@@ -125,6 +125,7 @@ class Replica(Intake):
         self._batch: list[bytes] = []
         self._pending: deque[_Pending] = deque()
         self._tail: deque[tuple[int, bytes]] = deque()
+        self._syncs: deque[tuple[int, Connection, int, bytes]] = deque()  # zxid to wait for, connection, xid, body
         self.proposing = False
         self.observing = Observing(observers)
 
@@ -177,6 +178,7 @@ class Replica(Intake):
         proposed = len(self._pending) - len(self._batch)
         self._tail.extend((pending[0], pending[7]) for pending, _ in zip(self._pending, range(proposed), strict=False))
         self._pending.clear()
+        self._syncs.clear()
         self._batch.clear()
         self.observing.forget()
         self.tree.drop_pending()
@@ -312,9 +314,12 @@ class Replica(Intake):
         data = self.watches.data
         limited = self.quotas.limited
         observing = self.observing
+        syncs = self._syncs
         count = 0
         while pending and pending[0][0] <= upto_zxid:
             zxid, connection, frame, changes, session_op, session, timeout, entry, began = pending.popleft()
+            if syncs and syncs[0][0] < zxid:
+                self._answer_syncs()
             count += 1
             before = versions(nodes, changes) if observing.write_answered else {}
             for change in changes:
@@ -345,12 +350,29 @@ class Replica(Intake):
                     self.release(connection)
                 if not connection.queued:
                     connection.wake()
+        if syncs:
+            self._answer_syncs()
         if count:
             self.stats.update_latency.observe_n(self.now_us - began, count)
             if not pending:
                 tree.drop_pending()
             elif len(tree.pend) > PENDING_VIEW_MAX:
                 tree.rebuild_pending(change for one in pending for change in one[3])
+
+    def sync_alone(self, connection: Connection, xid: int, body: bytes) -> None:
+        """See `Intake.sync_alone`."""
+        connection.submitted += 1
+        self._syncs.append((self._pending[-1][0], connection, xid, body))
+
+    def _answer_syncs(self) -> None:
+        """Answer the syncs behind which everything is applied."""
+        while self._syncs and self._syncs[0][0] <= self.tree.zxid:
+            _, connection, xid, body = self._syncs.popleft()
+            connection.done += 1
+            self._read(connection, xid, ops.SYNC, body)
+            if connection.held or connection.behind:
+                self.release(connection)
+            connection.wake()
 
     def _session_changed(
         self, session_op: int, session_id: int, timeout_ms: int, by: Connection | None, *, by_client: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corekit import errors
-from corekit.api import Observer
+from corekit.api import Observer, Peer
 from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.codec.records import (
@@ -68,6 +68,28 @@ def test_requests_of_one_connection_are_answered_in_order_and_see_each_other() -
     assert DataResponse.decode(Reader(replies[3].body)).data == b"2"
     zxids = [reply.zxid for reply in replies]
     assert zxids == sorted(zxids)
+
+
+def test_a_sync_waits_for_what_the_session_wrote_on_an_earlier_connection() -> None:
+    """Recipes look for their znode behind a sync when the answer to a create was lost."""
+    heart = Heart()
+    before = heart.client()
+    session = before.connection.session_id
+    before.send(ops.CREATE, create(b"/a", b"1"))
+    heart.flush()
+    after = Client(heart, Peer("127.0.0.1", 2))
+    after.hello(session, password(session))
+    after.frames()
+    asked = [
+        after.send(ops.SYNC, PathRequest(b"/").encode()),
+        after.send(ops.EXISTS, get(b"/a")),
+        after.send(ops.SET_DATA, SetDataRequest(b"/a", b"2", 0).encode()),
+        after.send(ops.GET_DATA, get(b"/a")),
+    ]
+    assert after.frames() == []
+    heart.settle()
+    assert [(reply.xid, reply.code) for reply in after.replies()] == [(xid, 0) for xid in asked]
+    assert after.call(ops.SYNC, PathRequest(b"/").encode()).code == 0
 
 
 def test_reads_of_others_do_not_wait_for_a_pending_write() -> None:

@@ -106,7 +106,12 @@ class Queue:
             if not self._listed or fresh:
                 self._listed = (await self.names())[::-1]
             while self._listed:
-                item = await self.take_entry(self._listed.pop())
+                name = self._listed.pop()
+                try:
+                    item = await self.take_entry(name)
+                except BaseException:
+                    self._listed.append(name)  # it may still be there, and is then the next one
+                    raise
                 if item is not None:
                     return item
         return None

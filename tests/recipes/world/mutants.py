@@ -1,0 +1,250 @@
+"""Known mistakes of recipes, planted on purpose: the campaign must find each within a bounded number of seeds.
+
+A mutant is a function that patches the code under test through `pytest.MonkeyPatch`, which undoes it. Those that other
+libraries have made bear the number of their bug.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pytest
+from corekit_recipes import claim_queue, contender, counter, election, lock, master, queue, rwlock, semaphore
+from corekit_recipes.contender import Contender
+from corekit_recipes.naming import line
+
+from corekit.client import Client, Lease, OutcomeUnknown, op
+from corekit.client.paths import join, name
+from corekit.client.tasks import alongside
+from corekit.errors import NoNodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One planted mistake, and the scenario that must find it within so many seeds (some times what it took)."""
+
+    plant: Callable[[pytest.MonkeyPatch], None]
+    scenario: str
+    seeds: int
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(scenario: str, seeds: int) -> Callable[..., Callable[[pytest.MonkeyPatch], None]]:
+    def register(plant: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.MonkeyPatch], None]:
+        MUTANTS[plant.__name__] = Mutant(plant, scenario, seeds)
+        return plant
+
+    return register
+
+
+# ------------------------------------------------------------------------------------------- contenders
+@mutant("lock", 30)
+def kazoo760_not_found_again(patch: pytest.MonkeyPatch) -> None:
+    """After a lost answer another node is made, and the first one is left: nobody gets past it."""
+
+    async def found(self: Contender, names: list[str]) -> bool:
+        return False
+
+    patch.setattr(Contender, "_found", found)
+
+
+@mutant("lock", 30)
+def kazoo732_not_removed_when_cancelled(patch: pytest.MonkeyPatch) -> None:
+    """Leaving is an ordinary request of the task that leaves, which may be cancelled."""
+
+    async def remove(zk: Client, parent: str, prefix: str, path: str | None) -> None:
+        if path is not None:
+            try:
+                await zk.call(op.delete(path, retry=True))
+            except NoNodeError:
+                pass
+
+    patch.setattr(contender, "remove", remove)
+
+
+@mutant("lock", 6)
+def my_turn_when_the_one_before_me_is_gone(patch: pytest.MonkeyPatch) -> None:
+    """The line is not looked at again after the watch: the one before may have given up while an older one holds."""
+
+    async def wait_turn(self: Contender, names: list[str], blocks: Any, patient: bool) -> bool:
+        assert self.path is not None
+        older = []
+        for place in line(names):
+            if place.name == name(self.path):
+                break
+            older.append(place)
+        if older:
+            stat, changed = await self.zk.exists_watch(join(self.line_path, older[-1].name))
+            if stat is not None:
+                await changed
+        return True
+
+    patch.setattr(Contender, "wait_turn", wait_turn)
+
+
+@mutant("lock", 6)
+def curator604_body_outlives_the_session(patch: pytest.MonkeyPatch) -> None:
+    """Nothing ends the body while the connection is broken."""
+    enter = Lease.__enter__
+
+    def forever(self: Lease) -> Lease:
+        enter(self)
+        self._scope.deadline = math.inf
+        return self
+
+    patch.setattr(Lease, "__enter__", forever)
+    patch.setattr(Lease, "extend", lambda self, safe_until: None)
+
+
+@mutant("lock", 30)
+def lease_without_a_margin(patch: pytest.MonkeyPatch) -> None:
+    """The body is told to end when the session may have expired, and not before."""
+    patch.setattr("corekit.client.lease.MARGIN", -0.5)
+
+
+@mutant("lock", 6)
+def removed_before_the_body_has_ended(patch: pytest.MonkeyPatch) -> None:
+    """The node is removed when the body is told to end, and not when it has ended."""
+    honest = lock.granted
+
+    @asynccontextmanager
+    async def granted(zk: Client, make: Any, wait: float | None, what: str) -> AsyncIterator[contender.Grant]:
+        async with honest(zk, make, wait, what) as grant:
+
+            async def hasty() -> None:
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    with anyio.move_on_after(0.05, shield=True):
+                        await zk.call(op.delete(grant.path, retry=True))
+
+            async with alongside(hasty):
+                yield grant
+
+    patch.setattr(lock, "granted", granted)
+
+
+@mutant("lock", 6)
+def token_of_the_session(patch: pytest.MonkeyPatch) -> None:
+    """The token is the session's number."""
+    made = contender.grant_of
+    patch.setattr(contender, "grant_of", lambda zk, token, path, lease: made(zk, lease.session_id, path, lease))
+
+
+@mutant("election", 6)
+def latch_asks_only_itself(patch: pytest.MonkeyPatch) -> None:
+    """A latch believes that it leads until it is told otherwise, and the term's body never ends by itself."""
+    curator604_body_outlives_the_session(patch)
+    patch.setattr(election.Latch, "term", property(lambda self: self._term))
+
+
+# ------------------------------------------------------------------------- read/write lock and semaphore
+@mutant("rwlock", 6)
+def kazoo649_writers_wait_for_writers_only(patch: pytest.MonkeyPatch) -> None:
+    """A writer does not wait for readers."""
+    patch.setattr(rwlock, "blocks_writer", lambda place: not place.reads)
+
+
+@mutant("semaphore", 6)
+def one_permit_too_many(patch: pytest.MonkeyPatch) -> None:
+    """A permit is free if as many are out as there may be."""
+    take = semaphore._Permit.take
+
+    async def generous(self: Any, patient: bool) -> bool:
+        whole, self._semaphore.permits = self._semaphore.permits, self._semaphore.permits + 1
+        try:
+            return await take(self, patient)
+        finally:
+            self._semaphore.permits = whole
+
+    async def agreed(self: semaphore.Semaphore) -> None:
+        await self.zk.ensure(self.pool)
+
+    patch.setattr(semaphore._Permit, "take", generous)
+    patch.setattr(semaphore.Semaphore, "prepare", agreed)
+
+
+# ---------------------------------------------------------------------------------------------- numbers
+@mutant("counter", 6)
+def unknown_add_done_again(patch: pytest.MonkeyPatch) -> None:
+    """A lost answer is taken for a write that did not happen."""
+
+    async def surely(self: counter.Counter, before: Any, ours: bytes) -> bool:
+        return True
+
+    patch.setattr(counter.Counter, "_surely_not_written", surely)
+
+
+# ----------------------------------------------------------------------------------------------- queues
+@mutant("queue", 30)
+def unknown_put_done_again(patch: pytest.MonkeyPatch) -> None:
+    """A put whose answer was lost is done again."""
+    append = queue.Queue._append
+
+    async def again(self: queue.Queue, items: Any, prefix: str) -> None:
+        while True:
+            try:
+                return await append(self, items, prefix)
+            except OutcomeUnknown:
+                pass
+
+    patch.setattr(queue.Queue, "_append", again)
+
+
+@mutant("queue", 30)
+def unknown_take_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """An item that is gone after a lost answer is taken for another's."""
+    take = queue.Queue.take_entry
+
+    async def silent(self: queue.Queue, entry: str) -> bytes | None:
+        try:
+            return await take(self, entry)
+        except queue.TakeUnknown:
+            return None
+
+    patch.setattr(queue.Queue, "take_entry", silent)
+
+
+@mutant("claim_queue", 6)
+def unknown_end_taken_for_done(patch: pytest.MonkeyPatch) -> None:
+    """The answer to the removal was lost, and the item is believed to be gone."""
+    finish = claim_queue._Claim.finish
+
+    async def hopeful(self: Any, item: claim_queue.Item) -> None:
+        with anyio.move_on_after(0.1):
+            await finish(self, item)
+
+    patch.setattr(claim_queue._Claim, "finish", hopeful)
+
+
+@mutant("claim_queue", 30)
+def marks_of_others_taken_away(patch: pytest.MonkeyPatch) -> None:
+    """Giving back does not look whose mark it is."""
+
+    async def give_back(self: Any) -> None:
+        for entry in await self.queue.zk.children(self.queue.taken) if self.tried else []:
+            try:
+                await self.queue.zk.delete(join(self.queue.taken, entry))
+            except NoNodeError:
+                pass
+
+    patch.setattr(claim_queue._Claim, "give_back", give_back)
+
+
+# ------------------------------------------------------------------------------------ master and workers
+@mutant("master_worker", 6)
+def tasks_of_the_dead_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A master does not look at what was assigned before its time."""
+    plan = master.plan
+
+    def forgetful(tasks: Any, alive: Any, assigned: Any) -> Any:
+        return [step for step in plan(tasks, alive, assigned) if isinstance(step, master.Give)]
+
+    patch.setattr(master, "plan", forgetful)
