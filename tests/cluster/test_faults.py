@@ -66,6 +66,11 @@ def test_a_few_faults(run_faults: Callable[..., None], size: int, faults: tuple[
     run_faults([C] * size, faults, 3)
 
 
+@pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_one_server_is_killed_under_load(run_faults: Callable[..., None], rounds: int) -> None:
+    run_faults([C], ("kill_leader", "kill_all", "kill_and_return"), rounds)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize(
