@@ -97,6 +97,17 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
         time.sleep(0.2)
 
 
+def spoiled(cluster: Cluster) -> list[int]:
+    """Java members whose log thread died of ZOOKEEPER-4409, so that their log may have a hole.
+
+    It happens to Apache ZooKeeper 3.8.0 when its leader goes away while it acknowledges. Transactions that wait for
+    that thread are lost, and later ones are logged behind the hole, though no message between servers was missing.
+    """
+    sign = b'java.lang.NullPointerException: Cannot invoke "java.net.Socket.isClosed()"'
+    members = [(number, cluster.member(number)) for number in cluster.numbers]
+    return [number for number, member in members if member.kind == "java" and sign in member.log_path.read_bytes()]
+
+
 def ephemerals_now(cluster: Cluster) -> set[str]:
     """All ephemerals of the run on one member."""
     with RawClient("127.0.0.1", cluster.members[0].port) as client:
