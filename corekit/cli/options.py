@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", help="zoo.cfg, or TOML if the name ends in .toml.", show_default=False
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="zoo.cfg, or TOML if the name ends in .toml.",
+        readable=False,  # not looked at here: the loader says what is wrong, in one line
+        show_default=False,
     ),
 ]
 DataDirOption = Annotated[

@@ -66,13 +66,27 @@ def new(
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"{name} is no name for a plugin; accepted are lower case letters, digits, and dashes between")
+    _check_free(name)
     where = directory or Path(f"corekit-{name}")
-    if where.exists() and any(where.iterdir()):
+    try:
+        empty = not where.exists() or not any(where.iterdir())
+    except OSError as error:
+        raise UserError(f"cannot write {where}: {error.strerror}; name another directory with --dir") from None
+    if not empty:
         raise UserError(f"{where} is not empty; name another directory with --dir")
     written = write(where, name, kind)
     for path in written:
         print(where / path)
     print(f"\nNext: cd {where} && pip install -e '.[test]' && pytest && {_use(name, kind)}")
+
+
+def _check_free(name: str) -> None:
+    """No other package may bring a plugin of this name: nobody could use either."""
+    from corekit.plugins.discover import installed
+
+    taken = installed().get(name)
+    if taken is not None and taken.package != f"corekit-{name}":
+        raise UserError(f"there is a {taken} already, and a name stands for one plugin; choose another name")
 
 
 def write(where: Path, name: str, kind: str) -> list[str]:

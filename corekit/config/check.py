@@ -36,9 +36,18 @@ def complete(values: dict[str, Any], origins: dict[str, str], warnings: list[str
         values["client_port"] = -1
         origins["client_port"] = "only secureClientPort is given"
     settings = Settings(**values)
+    _check_here(settings.data_dir)
     _follows(settings, values, origins)
     _check(settings, origins, warnings)
     return settings
+
+
+def _check_here(data_dir: str) -> None:
+    """A relative path needs a current directory, which somebody may have removed."""
+    try:
+        os.path.abspath(data_dir)
+    except FileNotFoundError:
+        raise ConfigError(f"the current directory was removed, and {data_dir} is in it; go to another one") from None
 
 
 def _my_id(values: dict[str, Any], origins: dict[str, str]) -> None:
@@ -53,7 +62,9 @@ def _my_id(values: dict[str, Any], origins: dict[str, str]) -> None:
     except NotADirectoryError:
         raise ConfigError(f"{data_dir} is not a directory; choose another --data-dir") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}; run as the owner of the directory, or choose another --data-dir"
+        ) from None
     if not text.isdigit() or not text.isascii() or int(text) > 255:
         raise ConfigError(f"{path} holds {text[:20]!r}; it must hold the number of this server, from 0 to 255")
     given = values.get("my_id")

@@ -73,6 +73,15 @@ def test_a_file_in_the_place_of_the_data_directory(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_current_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="the current directory was removed, and corekit-data is in it"):
+        load(environ={})
+    load(environ={}, options=[("dataDir", str(tmp_path), "test")])
+
+
 def test_excluding_nothing_is_a_slip() -> None:
     with pytest.raises(ConfigError, match="--plugins no: is not accepted; accepted is no:NAME"):
         entries(None, None, ["memory,no:"], None)

@@ -115,8 +115,21 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
     (tmp_path / "empty").mkdir()
     assert corekit("plugin", "new", "a", "--kind", "auth", "--dir", "empty", cwd=tmp_path).returncode == 0
+    done = corekit("plugin", "new", "a", "--kind", "auth", "--dir", "full/mine", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "corekit: cannot write full/mine: Not a directory; name another directory with --dir\n",
+    )
     with pytest.raises(UserError, match="cannot write"):
         write(tmp_path / "full" / "mine", "a", "auth")
+
+
+def test_the_name_of_an_installed_plugin_is_refused(tmp_path: Path) -> None:
+    done = corekit("plugin", "new", "rocks", "--kind", "storage", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is a plugin rocks (corekit " in done.stderr
+    assert "already, and a name stands for one plugin; choose another name" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path: Path) -> None:
