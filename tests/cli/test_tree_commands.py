@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -338,14 +339,22 @@ def test_bench_says_how_fast_it_is_and_cleans_up(tool: Tool, root: str) -> None:
     assert tool.run("stat", root).returncode == 1
 
 
-def test_simple_commands_start_quickly(tool: Tool, root: str) -> None:
-    """Processor time, because the machine may be busy; half a second is what people notice."""
-    import resource
+HEAVY = {"rich", "rocksdict", "cryptography", "prometheus_client", "h11", "pluggy", "asyncio", "corekit_zab"}
 
-    tool.out("ls", "/")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    for _ in range(3):
-        tool.out("ls", "/")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 3
-    assert used < 0.5
+
+def test_simple_commands_import_only_what_they_need(tool: Tool) -> None:
+    """What a command imports is most of its start-up: no server, no plugins, no other command's modules."""
+    code = (
+        "import atexit, sys; from corekit.cli.main import run;"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); run(['ls', '/'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=tool.environ(), capture_output=True, text=True)
+    assert done.returncode == 0, done
+    imported = set(done.stderr.split())
+    assert {"corekit.cli.tree_read", "corekit.client"} <= imported
+    packages = {module.partition(".")[0] for module in imported}
+    assert not HEAVY & packages
+    inside = {".".join(module.split(".")[:2]) for module in imported if module.startswith("corekit.")}
+    assert not {"corekit.server", "corekit.replica", "corekit.plugins", "corekit.builtin", "corekit.testing"} & inside
+    others = {module for module in imported if module.startswith("corekit.cli.tree_")}
+    assert others == {"corekit.cli.tree_read"}
