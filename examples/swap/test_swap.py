@@ -257,6 +257,8 @@ def imported(plugins: str, folder: Path) -> set[str]:
     arguments = ("-p", plugins, "--data-dir", str(folder / "data"), "-s", f"clientPortAddress={folder}/a.sock")
     if "unix" not in plugins:
         arguments = (*arguments[:-1], "clientPortAddress=127.0.0.1")
+    if "http" in plugins:
+        arguments = (*arguments, "-s", "plugin.http.port=0")
     with ServerProcess(*arguments, environ=environ, directory=folder) as server:
         server.wait_for("plugins: ")
         assert server.stop() == 0
