@@ -9,9 +9,11 @@ from corekit_zab.simulated import make as zab
 
 from corekit.testing.sim.campaign import run_seed
 from tests.scripts.driver import play
+from tests.sim import server_mutants
 from tests.sim.mutants import MUTANTS, planted
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+assert server_mutants.__doc__  # importing it registers its mutants
 QUICK = [name for name, mutant in MUTANTS.items() if mutant.seeds <= 20]
 SLOW = [name for name, mutant in MUTANTS.items() if mutant.seeds > 20]
 
@@ -41,3 +43,10 @@ def test_found_by_its_script(name: str) -> None:
     path = SCRIPTS / f"{MUTANTS[name].script}.txt"
     with planted(name):
         assert play(path) != path.read_text()
+
+
+def test_every_mutant_is_told_of() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text("utf-8")
+    assert [
+        name for name, mutant in MUTANTS.items() if f"| `{name}` |" not in page or f"| {mutant.seeds} |" not in page
+    ] == []

@@ -23,6 +23,7 @@ from corekit.testing.sim.sessions import SessionsWorkload
 from corekit.testing.sim.world import MS, SECOND, Violation, World, show
 
 STORM = 40 * SECOND  # a longer safety phase alternates between storm and calm
+HASTE = 1.5  # so many times more faults come in storms than in a phase that is all storm
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,8 @@ def _safety(cluster: Cluster, duration: int) -> None:
         client.depth = random.choice((1, 1, 1, 8))
     cluster.nemesis.draw()
     cluster.boot()
+    if duration > STORM:
+        cluster.nemesis.hurry(HASTE)
     cluster.nemesis.start()
     if duration > STORM:
         _weather(cluster, duration)

@@ -80,6 +80,10 @@ class Nemesis:
         if draw.random() < 0.3:
             self.tear = draw.choice((0.0005, 0.005, 0.03))
 
+    def hurry(self, times: float) -> None:
+        """Shorten the pauses between faults."""
+        self.plan = {kind: pause / times for kind, pause in self.plan.items()}
+
     def start(self) -> None:
         """Begin."""
         for kind in self.plan:

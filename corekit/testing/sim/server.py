@@ -191,8 +191,11 @@ class Server(Kernel):
     # ------------------------------------------------------------------------------------------ clients
     def accept(self, link: Link) -> None:
         """A client connects."""
-        link.session = session = ZooKeeperSession(self, Peer("127.0.0.1", 1), self._woken.append)
+        link.session = session = ZooKeeperSession(self, Peer("127.0.0.1", 1), self._wake)
         self._links[session] = link
+
+    def _wake(self, session: ClientSession) -> None:
+        self._woken.append(session)
 
     def received(self, link: Link, data: bytes) -> None:
         """Bytes of a client."""

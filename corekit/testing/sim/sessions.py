@@ -170,7 +170,7 @@ class SessionClient:
         self._link = None
         self.finish()
         self._watches.clear()
-        self.world.after(self.random.randrange(10, 300) * MS, self._connect)
+        self.world.after(self.random.choice((0, 5, 300)) * MS + 1, self._connect)
 
     def hang_up(self, *, silently: bool) -> None:
         """Give the connection up; silently: the server does not learn of it."""
@@ -240,7 +240,7 @@ class SessionClient:
             self._read(ops.GET_DATA, EPHEMERALS + b"/%d" % random.randrange(5), synced=random.random() < 0.5)
         elif choice < 0.985:
             self._read(ops.GET_CHILDREN, random.choice((EPHEMERALS, QUEUE)), synced=random.random() < 0.5)
-        elif choice < 0.995:
+        elif choice < 0.997:
             self.hang_up(silently=random.random() < 0.5)
         else:
             self._ask(ops.CLOSE_SESSION, b"", b"", self.shared.largest_ok)
