@@ -71,6 +71,21 @@ def test_an_ensemble_goes_on_without_its_leader() -> None:
     run(scenario, seed=1, servers=3)
 
 
+def test_a_sync_needs_no_write_after_an_election() -> None:
+    """It waited for the first proposal of the new epoch, and so did every lease: its heartbeats are syncs."""
+
+    async def scenario(world: World) -> None:
+        async with world.client() as zk:
+            await zk.create("/a", b"1")
+            (await world.leader()).kill()
+            await (await world.leader()).running()
+            with trio.fail_after(20):
+                assert (await zk.get("/a", fresh=True)).data == b"1"
+
+    for seed in range(3):
+        run(scenario, seed=seed, servers=3)
+
+
 def test_virtual_time_costs_no_time() -> None:
     async def scenario(world: World) -> None:
         wall, began = time.time(), world.now

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from corekit.codec import quorum as wire
 from corekit.codec.quorum import packet
+from corekit_zab.options import COUNTER_MAX
 from corekit_zab.peer import ACTIVE, LearnerLink
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ class Rounds:
         leader = self._leader
         if leader.engine.ensemble.has_quorum(self._confirmed):
             done, self._running = self._running, []
-            self._after_commit.append((leader.proposed, done))
+            # Before the first proposal of an epoch there is nothing to wait for: its history was decided before it.
+            self._after_commit.append((leader.proposed if leader.proposed & COUNTER_MAX else 0, done))
             self.committed(leader.committed)
             if self._next:
                 self._begin()
