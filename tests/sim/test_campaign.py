@@ -54,6 +54,12 @@ def test_faults_do_happen(workload: str, least: dict[str, int]) -> None:
     assert {name: value for name, value in least.items() if counters.get(name, 0) < value} == {}, counters
 
 
+def test_a_leader_that_dies_between_sending_and_logging_has_proposed() -> None:
+    """(The checker) in a long run: a proposal counts from the moment at which consensus has it."""
+    result = run_seed(800587181, zab, seconds=360)
+    assert result.ok, result.report()
+
+
 def traces() -> list[str]:
     """Of a run of each workload."""
     return [run_seed(3, zab, seconds=5, workload=workload).trace_hash for workload in ("keys", "sessions")]

@@ -257,7 +257,7 @@ def _weather(cluster: Cluster, duration: int) -> None:
         if world.now >= duration:
             return
         cluster.calm(True)
-        world.run(min(duration, world.now + int(random.uniform(30, 180) * SECOND)))
+        world.run(min(duration, world.now + int(random.uniform(40, 240) * SECOND)))
         cluster.calm(False)
 
 

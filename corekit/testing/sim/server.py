@@ -166,6 +166,8 @@ class Server(Kernel):
 
     def start(self, recovery: Recovery) -> None:
         """As in a process, without a thread for the disk."""
+        self._proposed = self.consensus.propose
+        self.consensus.propose = self._propose  # type: ignore[method-assign]
         self.replica.bind(self.consensus)
         self.rules.start(recovery)
         self._node.world.after(self._tick_ms * MS, self._tick, self._node.incarnation)
@@ -226,12 +228,11 @@ class Server(Kernel):
         self._links.clear()
 
     # ------------------------------------------------------------------------------- ConsensusHost, seen
-    def persist(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
-        """Log entries."""
-        if self.replica.proposing:
-            for zxid, entry in enumerate(entries, first_zxid):
-                self._node.seen("proposed", zxid, entry)
-        super().persist(first_zxid, entries, last_zxid)
+    def _propose(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:
+        """Proposals are seen before consensus has them: it may send before it logs, and die between."""
+        for zxid, entry in enumerate(entries, first_zxid):
+            self._node.seen("proposed", zxid, entry)
+        self._proposed(first_zxid, entries, last_zxid)
 
     def committed(self, upto_zxid: int) -> None:
         """Apply and answer; then the checker sees each entry, with the digest that it says, the last with ours."""
