@@ -73,7 +73,7 @@ class Checker(Listener):
         self._proposer: dict[int, int] = {}
         self._in_epoch: dict[int, int] = {}
         self._applied: dict[int, int] = {}  # sid -> entries of the history applied
-        self._epochs: dict[int, tuple[int, int, int]] = {}
+        self._epochs: dict[int, tuple[int, int]] = {}
         self._promises: dict[tuple[int, int], set[int]] = {}
         self._informed: dict[tuple[int, int], int] = {}  # (leader, epoch) -> incarnation of the leader
         self._votes_sent: dict[int, tuple[int, int, int]] = {}  # sid -> (second, how many in it, in the one before)
