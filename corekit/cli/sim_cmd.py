@@ -6,7 +6,9 @@ Exit codes: 0 nothing was violated; 1 something was; 2 wrong use. What is simula
 from __future__ import annotations
 
 import random
+import shlex
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,6 +68,13 @@ def sim(
         typer.Option("--processes", min=1, help="Runs at a time; as many as there are cores.", show_default=False),
     ] = None,
     consensus: Annotated[str, typer.Option("--consensus", help="The plugin under test.")] = "zab",
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="A kind of fault that shall not happen. May be repeated.", show_default=False),
+    ] = None,
+    shrink: Annotated[
+        bool, typer.Option("--shrink/--no-shrink", help="Look for less that violates the same, and show that.")
+    ] = True,
     json: JsonOption = False,
 ) -> None:
     """Simulate whole ensembles under faults, and check that nothing is violated that ZooKeeper promises.
@@ -83,25 +92,31 @@ def sim(
       corekit sim --seed 7 --runs 1 --servers 5 --trace-hash
     """  # fmt: skip
     from corekit.cli.progress import Progress
-    from corekit.testing.sim.many import Campaign, Totals, run
+    from corekit.testing.sim import many
+    from corekit.testing.sim.nemesis import ALL_KINDS
 
+    for kind in without or ():
+        if kind not in ALL_KINDS:
+            raise UserError(f"--without {kind}: no such kind of fault; there are: {', '.join(ALL_KINDS)}")
     first = random.SystemRandom().randrange(FRESH_BELOW) if seed is None else seed
     seconds = 360 if hours is None else round(hours * 3600 / runs)
-    if seconds < 1:
-        raise UserError(f"--hours {hours:g} is less than a second for each of {runs:,} runs")
-    campaign = Campaign(first, runs, seconds, servers, consensus)
-    totals = Totals()
+    if seconds < many.SECONDS_MIN:
+        raise UserError(f"--hours {hours:g} is less than {many.SECONDS_MIN} seconds for each of {runs:,} runs")
+    campaign = many.Campaign(first, runs, seconds, servers, consensus, tuple(without or ()))
+    totals = many.Totals()
     began = time.monotonic()
     if not json:
         print(f"seeds {first} to {first + runs - 1}, {seconds} simulated seconds each", flush=True)
     hashes: dict[int, str] = {}
     with Progress("simulating", runs, quiet=json, shown_from=2) as progress:
-        for result in run(campaign, processes):
+        for result in many.run(campaign, processes):
             totals.add(result)
             progress.advance()
             hashes[result.seed] = result.trace_hash
             if not json and not result.ok and len(totals.failed) <= SHOWN_MAX:
                 print(_failure(campaign, result), flush=True)
+                if shrink:
+                    print(_smaller(campaign, *many.shrink(campaign, result)), flush=True)
     if json:
         shown = {str(seed): hashes[seed] for seed in sorted(hashes)} if trace_hash else None
         print_json(_as_json(campaign, totals, shown))
@@ -121,11 +136,19 @@ def replay(campaign: Campaign, seed: int) -> str:
         words.append(f"--servers {campaign.servers}")
     if campaign.consensus != "zab":
         words.append(f"--consensus {campaign.consensus}")
+    words += [f"--without {shlex.quote(kind)}" for kind in campaign.without]
     return " ".join(words)
 
 
 def _failure(campaign: Campaign, result: Result) -> str:
     return f"\n{result.report(EVENTS_SHOWN)}\n\nThe same again: {replay(campaign, result.seed)}\n"
+
+
+def _smaller(campaign: Campaign, smaller: Campaign, result: Result) -> str:
+    if smaller == replace(campaign, first=result.seed, runs=1):
+        return "Nothing smaller was found that violates the same rule.\n"
+    events = result.report(EVENTS_SHOWN)
+    return f"Smaller, with the same rule violated:\n\n{events}\n\nSmaller: {replay(smaller, result.seed)}\n"
 
 
 def _summary(campaign: Campaign, totals: Totals, took: float) -> str:

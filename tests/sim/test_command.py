@@ -52,9 +52,28 @@ def test_a_violation_is_exit_code_1_and_can_be_replayed(capsys: pytest.CaptureFi
         assert not lines[-1].endswith(" 0 violations")
         violated = next(line for line in lines if "violation of" in line)
         command = next(line.removeprefix("The same again: ") for line in lines if line.startswith("The same again: "))
-        assert corekit(*shlex.split(command)[1:], "--processes", "1") == 1
+        assert corekit(*shlex.split(command)[1:], "--processes", "1", "--no-shrink") == 1
         assert violated in capsys.readouterr().out
     assert corekit(*shlex.split(command)[1:]) == 0
+
+
+def test_a_violation_is_shown_with_less_around_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with planted("commit_without_quorum"):
+        words = ("--seed", "1", "--runs", "4", "--hours", "0.04", "--servers", "3", "--processes", "1")
+        assert corekit("sim", *words) == 1
+        lines = capsys.readouterr().out.splitlines()
+        whole = next(line for line in lines if line.startswith("The same again: ")).split()
+        smaller = next(line for line in lines if line.startswith("Smaller: ")).removeprefix("Smaller: ")
+        rule = next(line for line in lines if "violation of" in line).rpartition(" ")[2]
+        assert smaller.count("--without") >= 1 or float(smaller.split()[7]) < float(whole[10])
+        assert corekit(*shlex.split(smaller)[1:], "--processes", "1", "--no-shrink", "--json") == 1
+        (violation,) = json.loads(capsys.readouterr().out)["violations"]
+        assert violation["rule"] == rule
+
+
+def test_an_unknown_kind_of_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert corekit("sim", "--without", "thunder") == 2
+    assert "there are: kill, kill leader" in capsys.readouterr().err
 
 
 def test_a_plugin_that_cannot_be_simulated_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,4 +83,4 @@ def test_a_plugin_that_cannot_be_simulated_is_named(capsys: pytest.CaptureFixtur
 
 def test_too_little_time_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert corekit("sim", "--hours", "0.001", "--runs", "1000") == 2
-    assert "--hours 0.001 is less than a second" in capsys.readouterr().err
+    assert "--hours 0.001 is less than 4 seconds" in capsys.readouterr().err

@@ -199,20 +199,29 @@ def draw(seed: int, servers: int | None = None) -> tuple[World, Setup, Profile]:
     return world, setup, profile
 
 
-def run_seed(seed: int, maker: Maker, *, seconds: float = 30, servers: int | None = None, workload: str = "") -> Result:
+def run_seed(
+    seed: int,
+    maker: Maker,
+    *,
+    seconds: float = 30,
+    servers: int | None = None,
+    workload: str = "",
+    without: Collection[str] = (),
+) -> Result:
     """Run one seed.
 
     Args:
         seconds: simulated time with faults, before recovery; more than `STORM` of it alternates with calm.
         servers: voters, if the seed shall not choose.
         workload: a name in `WORKLOADS`, if the seed shall not choose.
+        without: kinds of faults (`nemesis.ALL_KINDS`) that shall not happen although the seed has them.
     """
     world, setup, profile = draw(seed, servers)
     kind = WORKLOADS[workload or world.random("workload").choice(sorted(WORKLOADS))]
     cluster = Cluster(world, setup, maker(setup), profile=profile, workload=kind())
     result = Result(seed, setup.servers, seconds)
     try:
-        _safety(cluster, int(seconds * SECOND))
+        _safety(cluster, int(seconds * SECOND), without)
         _liveness(cluster)
     except Violation as violation:
         result.rule, result.text = violation.rule, str(violation)
@@ -225,7 +234,7 @@ def run_seed(seed: int, maker: Maker, *, seconds: float = 30, servers: int | Non
     return result
 
 
-def _safety(cluster: Cluster, duration: int) -> None:
+def _safety(cluster: Cluster, duration: int, without: Collection[str]) -> None:
     world = cluster.world
     random = world.random("load")
     for node in cluster.nodes:
@@ -237,6 +246,7 @@ def _safety(cluster: Cluster, duration: int) -> None:
         client.pace = random.choice((50 * MS, 300 * MS, 1000 * MS))
         client.depth = random.choice((1, 1, 1, 8))
     cluster.nemesis.draw()
+    cluster.nemesis.leave_out(without)
     cluster.boot()
     if duration > STORM:
         cluster.nemesis.hurry(HASTE)

@@ -11,13 +11,15 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from corekit.errors import PluginError
 from corekit.plugins.discover import find, installed
 from corekit.plugins.discover import load as load_plugin
 from corekit.testing.sim.campaign import Maker, Result, run_seed
+from corekit.testing.sim.nemesis import ALL_KINDS
 
+SECONDS_MIN = 4  # of a run
 _AHEAD = 4  # seeds handed out to each process before the first is done
 
 
@@ -30,6 +32,7 @@ class Campaign:
         seconds: simulated time with faults of each run; recovery comes on top.
         servers: voters, or None: every seed chooses 3 or 5.
         consensus: the plugin under test.
+        without: kinds of faults that shall not happen (`nemesis.ALL_KINDS`).
     """
 
     first: int
@@ -37,6 +40,11 @@ class Campaign:
     seconds: int
     servers: int | None = None
     consensus: str = "zab"
+    without: tuple[str, ...] = ()
+
+    def run(self, make: Maker, seed: int) -> Result:
+        """Run one seed."""
+        return run_seed(seed, make, seconds=self.seconds, servers=self.servers, without=self.without)
 
 
 @dataclass(slots=True)
@@ -102,7 +110,7 @@ def run(campaign: Campaign, processes: int | None = None) -> Iterator[Result]:
     seeds = iter(range(campaign.first, campaign.first + campaign.runs))
     processes = min(processes or len(os.sched_getaffinity(0)), campaign.runs)
     if processes == 1:
-        yield from (run_seed(seed, make, seconds=campaign.seconds, servers=campaign.servers) for seed in seeds)
+        yield from (campaign.run(make, seed) for seed in seeds)
         return
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         pending: set[Future[Result]] = set()
@@ -119,4 +127,40 @@ def run(campaign: Campaign, processes: int | None = None) -> Iterator[Result]:
 
 
 def _one(campaign: Campaign, seed: int) -> Result:
-    return run_seed(seed, maker_of(campaign.consensus), seconds=campaign.seconds, servers=campaign.servers)
+    return campaign.run(maker_of(campaign.consensus), seed)
+
+
+def shrink(campaign: Campaign, result: Result, tries: int = 60) -> tuple[Campaign, Result]:
+    """Look for less that violates the same rule: a shorter time, fewer kinds of faults.
+
+    Leaving a kind out changes all that is drawn afterwards, so this is a search, and may find nothing.
+
+    Args:
+        result: what the campaign came to with the seed of the violation.
+        tries: runs at most.
+
+    Returns:
+        A campaign of that one seed, and its violation.
+    """
+    make = maker_of(campaign.consensus)
+    best = replace(campaign, first=result.seed, runs=1), result
+    while True:
+        smaller, seen = best
+        candidates = [replace(smaller, without=(*smaller.without, kind)) for kind in _happened(seen)]
+        shorter = max(SECONDS_MIN, int(seen.seconds) + 1)
+        if shorter < smaller.seconds:
+            candidates.insert(0, replace(smaller, seconds=shorter))
+        for candidate in candidates[:tries]:
+            tries -= 1
+            again = candidate.run(make, result.seed)
+            if again.rule == result.rule:
+                best = candidate, again
+                break
+        else:
+            return best
+
+
+def _happened(result: Result) -> list[str]:
+    """Kinds of faults, the rare ones first: they are likely not to matter."""
+    counted = {kind: result.counters.get(f"fault.{kind}", 0) for kind in ALL_KINDS}
+    return sorted((kind for kind, count in counted.items() if count), key=lambda kind: counted[kind])

@@ -6,7 +6,7 @@ that every violation is a mistake and not bad luck.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,12 @@ RARE = (
     "save_epochs", "truncate", "commit_state", "purge", "dial", "serving", "suspended", "installed", "truncated",
     "begin_state", "stage_state", "clear_damage",
 )  # fmt: skip
+KINDS = (
+    "kill", "kill leader", "power", "power all", "churn", "pause", "pause leader", "isolate", "isolate leader", "split",
+    "one way", "flap", "reset", "slow disk", "disk error", "wipe", "damage",
+)  # fmt: skip
+TORN = "torn send"
+ALL_KINDS = (*KINDS, TORN, *(f"at {point}" for point in FREQUENT + RARE))  # as they are counted
 
 
 class Nemesis:
@@ -45,23 +51,7 @@ class Nemesis:
         self.points: dict[str, float] = {}
         self.tear = 0.0
         self._kinds: dict[str, Callable[[], None]] = {
-            "kill": self._kill,
-            "kill leader": self._kill_leader,
-            "power": self._power,
-            "power all": self._power_all,
-            "churn": self._churn,
-            "pause": self._pause,
-            "pause leader": self._pause_leader,
-            "isolate": self._isolate,
-            "isolate leader": self._isolate_leader,
-            "split": self._split,
-            "one way": self._one_way,
-            "flap": self._flap,
-            "reset": self._reset,
-            "slow disk": self._slow_disk,
-            "disk error": self._disk_error,
-            "wipe": self._wipe,
-            "damage": self._damage,
+            kind: getattr(self, "_" + kind.replace(" ", "_")) for kind in KINDS
         }
         for node in nodes:
             node.strike = self._strike
@@ -79,6 +69,13 @@ class Nemesis:
                 self.points.update({point: chance for point in points if draw.random() < 0.5})
         if draw.random() < 0.3:
             self.tear = draw.choice((0.0005, 0.005, 0.03))
+
+    def leave_out(self, kinds: Collection[str]) -> None:
+        """Kinds of `ALL_KINDS` that shall not happen in this world."""
+        self.plan = {kind: pause for kind, pause in self.plan.items() if kind not in kinds}
+        self.points = {point: chance for point, chance in self.points.items() if f"at {point}" not in kinds}
+        if TORN in kinds:
+            self.tear = 0.0
 
     def hurry(self, times: float) -> None:
         """Shorten the pauses between faults."""
@@ -173,7 +170,7 @@ class Nemesis:
         """Whether the link breaks in the middle of what is being sent."""
         if self.stopped or self.resting or self.random.random() >= self.tear:
             return False
-        self._fault("torn send")
+        self._fault(TORN)
         return True
 
     def _pause_node(self, node: Node | None, kind: str) -> None:
