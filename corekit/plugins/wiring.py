@@ -23,7 +23,7 @@ from corekit.config import Settings
 from corekit.contracts import breaches
 from corekit.errors import ConfigError, PluginError, UserError
 from corekit.hooks import GROUP, KINDS, AdminCommand, Clock, Context, Hooks, Parts, Service
-from corekit.plugins.choose import Choice, choose
+from corekit.plugins.choose import DEFAULTS, Choice, choose
 from corekit.plugins.discover import Found, installed
 
 CONTRACTS: dict[str, type] = {
@@ -203,6 +203,17 @@ def _instance(wanted: type) -> Callable[[Any, str], None]:
     return check_one
 
 
+def _check_observer(thing: Any, who: str) -> None:
+    """Only what it overrides is ever called, so a name that is almost right would see nothing, in silence."""
+    _instance(Observer)(thing, who)
+    check(thing, Observer, who)
+    known = [name for name in vars(Observer) if not name.startswith("_")]
+    for name in dir(thing):
+        if name not in known and (close := difflib.get_close_matches(name, known, 1, 0.85)):
+            kind = type(thing).__name__
+            raise PluginError(f"{who}: {kind}.{name} would never be called; did you mean {close[0]}?")
+
+
 def _unique(things: Iterable[tuple[Found, Any]], names: Callable[[Any], Iterable[str]], what: str) -> dict[str, Any]:
     table: dict[str, tuple[Found, Any]] = {}
     for one, thing in things:
@@ -241,9 +252,10 @@ def wire(
     if settings.enforce_auth_enabled:
         _check_enforced(settings, schemes)
     _warn_of_idle_options(settings, {choice.one.name for choice in choices})
+    _warn_of_lost_schemes(settings, choices)
     infos = {choice.one.name: choice.one.info(used=True, why=choice.why) for choice in choices}
     made = {kind: wiring.made(kind) for kind in ("storage", "consensus", "transport", "protocol")}
-    observers = wiring.registered("register_observers", _instance(Observer))
+    observers = wiring.registered("register_observers", _check_observer)
     services = wiring.registered("register_services", _instance(Service))
     commands = wiring.registered("register_admin_commands", _instance(AdminCommand))
     parts = Parts(
@@ -267,6 +279,16 @@ def _warn_of_idle_options(settings: Settings, used: set[str]) -> None:
         close = difflib.get_close_matches(name, used, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         _log.warning(f"{keys} has no effect: no plugin {name} is used{hint}")
+
+
+def _warn_of_lost_schemes(settings: Settings, choices: Sequence[Choice]) -> None:
+    default = DEFAULTS["auth"]
+    named = [choice.one.name for choice in choices if choice.one.kind == "auth"]
+    if named and default not in named and default not in settings.plugins_excluded:
+        _log.warning(
+            f"{', '.join(named)} replaces {default}: nobody matches its schemes (digest, ip, super) in access lists; "
+            f"name {default} too, or exclude it with no:{default}"
+        )
 
 
 def _check_enforced(settings: Settings, schemes: Mapping[str, AuthScheme]) -> None:

@@ -37,7 +37,7 @@ class Kernel(EnsembleSide):
     Args:
         server_id: `myid`, or 1 for a server on its own.
         notify: wakes the event loop from the disk thread.
-        retain_entries: log entries kept behind the state; 0 keeps all.
+        retain_entries: log entries kept at least; 0 keeps all.
         disk_worker: what runs the storage's blocking calls.
 
     Attributes:
@@ -190,7 +190,7 @@ class Kernel(EnsembleSide):
         self.storage.write_state(zxid, puts, deletes)
         self.state_written_s = self.replica.wall_ms // 1000
         self.state_time.observe(int((time.perf_counter() - began) * 1e6))
-        if self._retain_entries and len(self._milestones) * _MILESTONE_ENTRIES > self._retain_entries:
+        if self._retain_entries and (len(self._milestones) - 1) * _MILESTONE_ENTRIES >= self._retain_entries:
             upto = min(self._milestones.popleft(), zxid)
             if not self._purging:
                 self._purging = True

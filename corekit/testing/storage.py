@@ -394,7 +394,8 @@ class StorageSuite(StorageHarness):
                 perform(op, storage)
                 perform(op, candidates[-1])
                 if dice > 0.8:
-                    assert candidates[-1].difference(storage) is None
+                    differs = candidates[-1].difference(storage)
+                    assert differs is None, f"after {op!r:.200}: {differs}"
         storage.close()
 
     def _match(self, storage: Storage, candidates: list[Model]) -> Model:

@@ -1,5 +1,6 @@
 """Finding, choosing and wiring plugins, with small distributions of strangers made on the spot."""
 
+import logging
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -366,6 +367,41 @@ def test_an_object_can_be_the_plugin_and_a_class_cannot(stranger: Stranger) -> N
 def test_what_is_registered_is_checked(stranger: Stranger, result: str, text: str) -> None:
     stranger("audit", f"kind = 'observer'\n@hookimpl\ndef register_observers(): return {result}")
     assert text in refusal("audit")
+
+
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        (
+            "committed(self, zxid)",
+            "Seer is no Observer: committed(self, zxid: 'int', entry: 'bytes') -> 'None': does not fit",
+        ),
+        ("comitted(self, zxid, entry)", "Seer.comitted would never be called; did you mean committed?"),
+    ],
+)
+def test_an_observer_that_would_see_nothing_is_refused(stranger: Stranger, method: str, text: str) -> None:
+    source = f"""
+    from corekit.api import Observer
+    kind = "observer"
+    class Seer(Observer):
+        def {method}: ...
+    @hookimpl
+    def register_observers(context): return [Seer()]
+    """
+    stranger("audit", source)
+    assert text in refusal("audit")
+
+
+@pytest.mark.parametrize(
+    ("named", "excluded", "warned"), [(("token",), "", 1), (("token", "digest"), "", 0), (("token",), "digest", 0)]
+)
+def test_a_scheme_instead_of_digest_is_warned_of(
+    stranger: Stranger, caplog: pytest.LogCaptureFixture, named: tuple[str, ...], excluded: str, warned: int
+) -> None:
+    stranger("token", AUTH.replace("SCHEME", "token"))
+    with caplog.at_level(logging.WARNING, "corekit.plugins"):
+        wired(*named, **{"plugins.excluded": excluded})
+    assert sum("token replaces digest" in record.getMessage() for record in caplog.records) == warned
 
 
 def test_a_scheme_is_checked_like_a_part(stranger: Stranger) -> None:
