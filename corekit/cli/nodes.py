@@ -24,16 +24,20 @@ class Node(NamedTuple):
     acl: tuple[ACL, ...] = ()
 
 
-async def levels(zk: Client, path: str, depth: int | None = None) -> AsyncIterator[list[tuple[str, Children]]]:
+async def levels(
+    zk: Client, path: str, depth: int | None = None, refused: list[KeeperError] | None = None
+) -> AsyncIterator[list[tuple[str, Children]]]:
     """The znode itself, then its children, then theirs ..., each level sorted by path.
 
     What may not be read has no children here.
 
     Args:
         depth: how many levels below `path`; None for all.
+        refused: takes the errors of what may not even be looked at, which is then left out.
 
     Raises:
         NoNodeError: `path` does not exist.
+        NoAuthError: something may not even be looked at, and `refused` is None.
     """
     level = [path]
     while level:
@@ -44,7 +48,13 @@ async def levels(zk: Client, path: str, depth: int | None = None) -> AsyncIterat
             if isinstance(answer, NoNodeError) and here != path:
                 continue
             if isinstance(answer, NoAuthError) and here != path:
-                stat = await zk.exists(here)
+                try:
+                    stat = await zk.exists(here)  # since ZOOKEEPER-2590 this needs permission too
+                except NoAuthError:
+                    if refused is None:
+                        raise
+                    refused.append(answer)
+                    continue
                 if stat is None:
                     continue
                 answer = Children([], stat)
@@ -59,9 +69,11 @@ async def levels(zk: Client, path: str, depth: int | None = None) -> AsyncIterat
         level = [join(here, name) for here, children in found for name in sorted(children.names)]
 
 
-async def below(zk: Client, path: str, depth: int | None = None) -> AsyncIterator[tuple[str, Children]]:
+async def below(
+    zk: Client, path: str, depth: int | None = None, refused: list[KeeperError] | None = None
+) -> AsyncIterator[tuple[str, Children]]:
     """As `levels`, one znode at a time, without the server's own `/zookeeper` unless the walk begins in it."""
-    async for level in levels(zk, path, depth):
+    async for level in levels(zk, path, depth, refused):
         for here, children in level:
             if not own(here) or own(path):
                 yield here, children

@@ -1,4 +1,7 @@
-"""Commands that look through whole trees: tree, find, grep, top. Not atomic; see `nodes`."""
+"""Commands that look through whole trees: tree, find, grep, top. Not atomic; see `nodes`.
+
+What may not be read is named on stderr and left out, and the exit code is 3.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ from corekit.client import Children, Stat
 from corekit.client.paths import name as last_name
 from corekit.client.paths import parent
 from corekit.codec.java_text import hex64
-from corekit.errors import KeeperError, UserError
+from corekit.errors import EXIT_OK, KeeperError, UserError
+
+EXIT_UNREAD = 3  # of these commands: something could not be read
 
 DepthOption = Annotated[
     int | None, typer.Option("--depth", "-d", min=0, metavar="N", help="Only N levels below.", show_default=False)
@@ -34,8 +39,8 @@ async def tree(
     path: PathArgument = "/",
     depth: DepthOption = None,
     long: Annotated[bool, typer.Option("--long", "-l", help="Size, version and kind of each znode.")] = False,
-) -> None:
-    """Draw a tree of znodes.
+) -> int:
+    """Draw a tree of znodes. Ends with 3 if something could not be read.
 
     [bold]Examples[/bold]
 
@@ -43,14 +48,15 @@ async def tree(
 
       corekit tree / --depth 2 --long
     """
-    found = {here: children async for here, children in below(session.zk, path, depth)}
+    refused: list[KeeperError] = []
+    found = {here: children async for here, children in below(session.zk, path, depth, refused)}
     inner: dict[str, list[str]] = defaultdict(list)
     for here in found:
         if here != path:
             inner[parent(here)].append(here)
     if session.json:
         print_json(_nested(path, found, inner))
-        return
+        return _told(refused)
     print(path + (_long(found[path]) if long else ""))
     stack = [(here, "", at == len(inner[path]) - 1) for at, here in enumerate(sorted(inner[path]))][::-1]
     while stack:
@@ -59,6 +65,13 @@ async def tree(
         children = sorted(inner[here])
         indent += "    " if last else "│   "
         stack += [(child, indent, at == len(children) - 1) for at, child in enumerate(children)][::-1]
+    return _told(refused)
+
+
+def _told(refused: list[KeeperError]) -> int:
+    for error in refused:
+        print(f"corekit: {describe(error)}", file=sys.stderr)
+    return EXIT_UNREAD if refused else EXIT_OK
 
 
 def _nested(path: str, found: dict[str, Children], inner: dict[str, list[str]]) -> dict[str, Any]:
@@ -100,8 +113,8 @@ async def find(
     ] = None,
     depth: DepthOption = None,
     long: Annotated[bool, typer.Option("--long", "-l", help="Size, version, owner and time of each znode.")] = False,
-) -> None:
-    """Print the paths of znodes that fulfil all conditions given.
+) -> int:
+    """Print the paths of znodes that fulfil all conditions given. Ends with 3 if something could not be read.
 
     [bold]Examples[/bold]
 
@@ -113,7 +126,8 @@ async def find(
     """
     conditions = _conditions(name, regex, ephemeral, owner, leaf, larger, smaller, newer, older)
     rows = []
-    async for here, children in below(session.zk, path, depth):
+    refused: list[KeeperError] = []
+    async for here, children in below(session.zk, path, depth, refused):
         if not all(condition(here, children.stat) for condition in conditions):
             continue
         if session.json:
@@ -127,6 +141,7 @@ async def find(
             print(here)
     if session.json:
         print_json(rows)
+    return _told(refused)
 
 
 Condition = Callable[[str, Stat], bool]
@@ -201,13 +216,13 @@ async def grep(
       corekit grep -l -i password /
     """
     wanted = compiled(re.escape(pattern) if fixed else pattern, re.IGNORECASE if ignore_case else 0)
-    paths = [here async for here, children in below(session.zk, path) if children.stat.data_length]
+    refused: list[KeeperError] = []
+    paths = [here async for here, children in below(session.zk, path, None, refused) if children.stat.data_length]
     rows: list[dict[str, Any]] = []
-    hits = unread = 0
+    hits = 0
     async for node in read_data(session.zk, paths):
         if isinstance(node, KeeperError):
-            unread += 1
-            print(f"corekit: {describe(node)}", file=sys.stderr)
+            refused.append(node)
             continue
         lines = [
             (number, line)
@@ -223,7 +238,7 @@ async def grep(
             print("\n".join(f"{node.path}:{line}" for _, line in lines))
     if session.json:
         print_json(rows)
-    return 3 if unread else 0 if hits else 1
+    return _told(refused) or (EXIT_OK if hits else 1)
 
 
 # --------------------------------------------------------------------------------------------- top
@@ -244,8 +259,8 @@ async def top(
         typer.Option("--by", "-b", help="Own data, own children, bytes of the subtree, or znodes in it."),
     ] = By.SIZE,
     count: Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="How many.")] = 10,
-) -> None:
-    """Print the largest znodes.
+) -> int:
+    """Print the largest znodes. Ends with 3 if something could not be read.
 
     [bold]Examples[/bold]
 
@@ -258,7 +273,8 @@ async def top(
     stats: dict[str, Stat] = {}
     subtree: dict[str, int] = defaultdict(int)
     descendants: dict[str, int] = defaultdict(int)
-    async for here, children in below(session.zk, path):
+    refused: list[KeeperError] = []
+    async for here, children in below(session.zk, path, None, refused):
         stats[here] = children.stat
     for here in reversed(stats):  # deepest first
         subtree[here] += stats[here].data_length
@@ -285,7 +301,7 @@ async def top(
                 for here in chosen
             ]
         )
-        return
+        return _told(refused)
     rows = [
         (
             here,
@@ -297,3 +313,4 @@ async def top(
         for here in chosen
     ]
     print_table(("path", "size", "children", "subtree", "descendants"), rows)
+    return _told(refused)

@@ -304,6 +304,24 @@ def test_export_and_import(tool: Tool, root: str, target: str) -> None:
 
 
 @pytest.mark.usefixtures("plant")
+def test_what_may_not_be_read_does_not_hide_the_rest(tool: Tool, root: str) -> None:
+    tool.out("create", root)
+    tool.out("create", f"{root}/open", "found me")
+    tool.out("create", f"{root}/mine", "found me", "auth::cdrwa", "--auth", "digest:ann:secret")
+    for words, shown in (
+        (("tree", root), "open"),
+        (("find", root), f"{root}/open"),
+        (("grep", "found", root), f"{root}/open:found me"),
+        (("top", root), f"{root}/open"),
+    ):
+        done = tool.run(*words)
+        assert shown in done.stdout
+        # Before ZOOKEEPER-2590 anybody may see that it is there.
+        refused = (3, f"corekit: Insufficient permission : {root}/mine\n")
+        assert (done.returncode, done.stderr) in (refused, (0, "")), words
+    assert tool.run("tree", root, "--auth", "digest:ann:secret").returncode == 0
+
+
 def test_copying_a_tree(tool: Tool, root: str) -> None:
     copy = f"{root}-copy"
     tool.out("cp", "-r", root, copy)
