@@ -303,7 +303,6 @@ def test_export_and_import(tool: Tool, root: str, target: str) -> None:
     assert tool.out("diff", root, copy, "--acl") == ""
 
 
-@pytest.mark.usefixtures("plant")
 def test_what_may_not_be_read_does_not_hide_the_rest(tool: Tool, root: str) -> None:
     tool.out("create", root)
     tool.out("create", f"{root}/open", "found me")
@@ -322,6 +321,7 @@ def test_what_may_not_be_read_does_not_hide_the_rest(tool: Tool, root: str) -> N
     assert tool.run("tree", root, "--auth", "digest:ann:secret").returncode == 0
 
 
+@pytest.mark.usefixtures("plant")
 def test_copying_a_tree(tool: Tool, root: str) -> None:
     copy = f"{root}-copy"
     tool.out("cp", "-r", root, copy)
