@@ -91,7 +91,6 @@ def sim(
 
       corekit sim --seed 7 --runs 1 --servers 5 --trace-hash
     """  # fmt: skip
-    from corekit.cli.progress import Progress
     from corekit.testing.sim import many
     from corekit.testing.sim.nemesis import ALL_KINDS
 
@@ -103,12 +102,22 @@ def sim(
     if seconds < many.SECONDS_MIN:
         raise UserError(f"--hours {hours:g} is less than {many.SECONDS_MIN} seconds for each of {runs:,} runs")
     campaign = many.Campaign(first, runs, seconds, servers, consensus, tuple(without or ()))
+    totals = _carry_out(campaign, processes, shrink=shrink, trace_hash=trace_hash, json=json)
+    raise typer.Exit(EXIT_UNEXPECTED if totals.failed else EXIT_OK)
+
+
+def _carry_out(campaign: Campaign, processes: int | None, *, shrink: bool, trace_hash: bool, json: bool) -> Totals:
+    """Run the seeds and tell what became of them."""
+    from corekit.cli.progress import Progress
+    from corekit.testing.sim import many
+
     totals = many.Totals()
     began = time.monotonic()
+    last = campaign.first + campaign.runs - 1
     if not json:
-        print(f"seeds {first} to {first + runs - 1}, {seconds} simulated seconds each", flush=True)
+        print(f"seeds {campaign.first} to {last}, {campaign.seconds} simulated seconds each", flush=True)
     hashes: dict[int, str] = {}
-    with Progress("simulating", runs, quiet=json, shown_from=2) as progress:
+    with Progress("simulating", campaign.runs, quiet=json, shown_from=2) as progress:
         for result in many.run(campaign, processes):
             totals.add(result)
             progress.advance()
@@ -126,7 +135,7 @@ def sim(
         for result in totals.failed[SHOWN_MAX:]:
             print(f"seed {result.seed}: violation of {result.rule}; {replay(campaign, result.seed)}")
         print(_summary(campaign, totals, time.monotonic() - began))
-    raise typer.Exit(EXIT_UNEXPECTED if totals.failed else EXIT_OK)
+    return totals
 
 
 def replay(campaign: Campaign, seed: int) -> str:
