@@ -123,7 +123,7 @@ def run(campaign: Campaign, processes: int | None = None) -> Iterator[Result]:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from sorted((future.result() for future in done), key=lambda result: result.seed)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _one(campaign: Campaign, seed: int) -> Result:
