@@ -30,8 +30,8 @@ def mntr(member: Server) -> dict[str, str]:
 
 
 def zxid_of(member: Server) -> int:
-    """The zxid that `srvr` says."""
-    return int(member.four("srvr").partition("Zxid: ")[2].split("\n")[0], 16)
+    """The zxid that `srvr` says; -1 while the member does not serve."""
+    return int(member.four("srvr").partition("Zxid: ")[2].split("\n")[0] or "-1", 16)
 
 
 def followers_of(cluster: Cluster) -> list[int]:
