@@ -155,8 +155,8 @@ class FastPort:
                 self._other(fd, event)
                 continue
             if event & ~_OUT and self._receive(client):
-                fed.append(client)
-            if event & _OUT and fd in clients:
+                fed.append(client)  # what is unsent goes with the answer: it may be the last one
+            elif event & _OUT and fd in clients:
                 self._send(client, [])
         for client in fed:
             self._deliver(client, fed=True)
@@ -215,7 +215,7 @@ class FastPort:
         session = client.session
         waits = session.paused()
         out = session.take()
-        if out or session.closing is not None:
+        if out or client.unsent or session.closing is not None:
             self._send(client, out)
         if waits and client.fd in self._clients:
             client.more = not session.paused()
