@@ -2,6 +2,8 @@
 
 Rules
 - Order on a new connection: connect request, then credentials, then watches, then calls in the order they came.
+- Calls wait until every credential was answered: none is refused for want of one that is on its way, and after a
+  refusal it is certain that none of them happened (only those that were on their way when it was added are unknown).
 - When a connection breaks, calls that were not sent stay queued; those that change nothing are sent again, before
   the others; a write that was sent ends as `OutcomeUnknown`. Nothing else is ever repeated.
 - The session ends only when a server says so (or its user does): an expiry is never guessed.
@@ -190,7 +192,7 @@ class Session:
 
     def _pump(self) -> None:
         connection = self.connection
-        if connection is None or not connection.opened:
+        if connection is None or not connection.opened or self._presented:
             return
         queue = self.queue
         pending = connection.pending

@@ -6,7 +6,6 @@ import base64
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +115,9 @@ def test_access_control(tool: Tool, root: str) -> None:
     assert stat_of(tool.out("getAcl", "-s", root).partition("\n: cdrw\n")[2])["aclVersion"] == "2"
     assert tool.run("setAcl", root, "nonsense").returncode == 2
     assert tool.run("ls", "/", "--auth", "digest").returncode == 2
+    done = tool.run("create", f"{root}/never", "--auth", "nonsense:x")
+    assert done.returncode == 77
+    assert "refused the credentials" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -167,10 +169,9 @@ def test_wrong_use_is_told(tool: Tool) -> None:
 
 def test_servers_that_refuse_are_named_at_once(make_tool: Callable[[str], Tool]) -> None:
     tool = make_tool("127.0.0.1:1,localhost:2")
-    began = time.monotonic()
     done = tool.run("ls", "/")
-    assert time.monotonic() - began < 8  # and not the ten seconds for a session
     assert done.returncode == 69
+    assert done.stderr.startswith("corekit: no session: ")  # and not "no session within 10 s": it did not wait for that
     assert "127.0.0.1:1: connection refused" in done.stderr
     assert "localhost:2: connection refused" in done.stderr
     assert "corekit serve" in done.stderr

@@ -160,7 +160,7 @@ async def test_a_refused_credential_is_final(session) -> None:
         assert zk.state.state.value == "authentication failed"
     with pytest.raises(AuthFailedError):
         async with session(auth=[("nonsense", "x")]) as zk:
-            await zk.sync()  # the answer to the credentials comes before this one's
+            await zk.create("/never")  # and not OutcomeUnknown: nothing is sent before the credentials are accepted
 
 
 async def test_fresh_reads(zk: Client) -> None:

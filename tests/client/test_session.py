@@ -16,7 +16,14 @@ from corekit.client.types import EventType
 from corekit.client.watches import CHILD, DATA, PERSISTENT, RESTORE_BYTES_MAX, Watch, WatchRegistry, WatchStream
 from corekit.codec import ops, records
 from corekit.codec.jute import Reader
-from corekit.errors import NO_NODE, ConnectionLossError, NoNodeError, ProtocolError, SessionExpiredError
+from corekit.errors import (
+    NO_NODE,
+    AuthFailedError,
+    ConnectionLossError,
+    NoNodeError,
+    ProtocolError,
+    SessionExpiredError,
+)
 from corekit.model.stat import Stat
 
 STAT = Stat(*range(11))
@@ -127,14 +134,21 @@ def test_xids_wrap() -> None:
 
 # -------------------------------------------------------------------------------------------- session
 def test_order_on_a_new_connection() -> None:
-    """Credentials, watches, calls that are sent again, calls that waited."""
-    made = connected(credentials=[Credential("digest", b"a:b")])
+    """Credentials, watches; and when those credentials were accepted, calls that are sent again, calls that waited."""
+    made = connected(credentials=[Credential("digest", b"a:b"), Credential("digest", b"c:d")])
+    accepted = reply(ops.XID_AUTH)
+    made.feed(accepted * 2, 0.0)
     made.watches.add(Watch(b"/w", DATA, 0))
     made.submit(Call(op.get("/again")))
     made.detach("cut")
     made.submit(Call(op.create("/new")))
     sent = requests(reconnect(made, 1.0))
-    assert [kind for _, kind, _ in sent] == [ops.AUTH, ops.SET_WATCHES, ops.GET_DATA, ops.CREATE2]
+    assert [kind for _, kind, _ in sent] == [ops.AUTH, ops.AUTH, ops.SET_WATCHES]
+    assert made.connection is not None
+    made.feed(accepted, 1.0)
+    assert made.connection.take() == b""
+    made.feed(accepted, 1.0)
+    assert [kind for _, kind, _ in requests(made.connection.take())] == [ops.GET_DATA, ops.CREATE2]
 
 
 def test_what_a_broken_connection_does_to_calls() -> None:
@@ -217,6 +231,18 @@ def test_a_read_only_server_grants_nothing_lasting() -> None:
 def test_refused_credentials() -> None:
     made = connected(credentials=[Credential("digest", b"a:b")])
     assert made.feed(reply(ops.XID_AUTH, 0, -115), 1.0) is Notice.AUTH_FAILED
+
+
+def test_only_writes_sent_before_refused_credentials_are_unknown() -> None:
+    made = connected()
+    before, after = Call(op.create("/before")), Call(op.create("/after"))
+    made.submit(before)
+    made.add_credential(Credential("digest", b"a:b"))
+    made.submit(after)
+    assert made.feed(reply(ops.XID_AUTH, 0, -115), 1.0) is Notice.AUTH_FAILED
+    made.end(lambda: AuthFailedError("refused"))
+    assert isinstance(before.error, OutcomeUnknown)
+    assert isinstance(after.error, AuthFailedError)
 
 
 def test_the_reconnection_says_what_was_seen() -> None:

@@ -152,8 +152,7 @@ from corekit_storage_rocks.storage import RocksStorage
 
 storage = RocksStorage(Path(sys.argv[1]))
 storage.open()
-durable = staged = syncs = 0
-worst = 0.0
+durable = staged = syncs = held_up = 0
 stop = False
 
 def work():
@@ -161,25 +160,29 @@ def work():
     while not stop:
         covered = staged
         storage.sync()
+        syncs += covered > durable
         durable = covered
-        syncs += 1
+
+def stage(function, *arguments):
+    global held_up
+    before = syncs
+    function(*arguments)
+    held_up += syncs != before  # it ended only after a sync had
 
 worker = threading.Thread(target=work)
 worker.start()
 pairs = [(b"/app/node%d" % n, b"v" * 230) for n in range(2000)]
 while syncs < 5:
-    if staged - durable > 4000:
+    if staged - durable >= 1000:
         time.sleep(0.001)
         continue
-    began = time.perf_counter()
-    storage.append(staged + 1, [b"x" * 200] * 20, staged + 20)
+    stage(storage.append, staged + 1, [b"x" * 200] * 20, staged + 20)
     staged += 20
-    if staged % 2000 == 0:
-        storage.write_state(staged, pairs, [])
-    worst = max(worst, time.perf_counter() - began)
+    if staged % 1000 == 0:
+        stage(storage.write_state, staged, pairs, [])
 stop = True
 worker.join()
-print(worst, staged)
+print(staged, held_up)
 """
 
 
@@ -189,9 +192,9 @@ def test_a_slow_disk_does_not_hold_up_the_event_loop(path: Path, faults: DiskFau
     result = subprocess.run(
         command, env=faults.environment(), stdout=subprocess.PIPE, text=True, timeout=120, check=True
     )
-    worst, staged = result.stdout.split()
-    assert int(staged) >= 8000
-    assert float(worst) < 0.15, "staging waited for the disk"
+    staged, held_up = map(int, result.stdout.split())
+    assert staged >= 3000  # there was something to stage during most of the five syncs
+    assert held_up < 3, "staging waited for the disk"
 
 
 def children() -> set[str]:
