@@ -282,6 +282,9 @@ class ConsensusHost(Protocol):
             LookupError: entries above `after_zxid` have been purged.
         """
 
+    def state_size(self) -> tuple[int, int]:
+        """What a snapshot of the applied state would be: znodes, and about how many bytes of paths and data."""
+
     def snapshot(self) -> tuple[int, Iterator[bytes]]:
         """The applied zxid, and the applied state as chunks of ZooKeeper's SNAP stream (sessions, ACLs, nodes, `/`).
 

@@ -37,6 +37,14 @@ def node_digest(path: bytes, record: bytes, cversion: int, owner: int) -> int:
     return crc32(_FIELDS.pack(czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, owner or session), crc)
 
 
+def new_digest(path: bytes, data: bytes, zxid: int, time_ms: int, owner: int) -> int:
+    """`node_digest` of a znode just created, before there is a record. `data` is a jute buffer (length, bytes)."""
+    if path.startswith(_EXCLUDED):
+        return 0
+    crc = crc32(data[4:], crc32(path))
+    return crc32(_FIELDS.pack(zxid, zxid, zxid, time_ms, time_ms, 0, 0, 0, owner), crc)
+
+
 def tree_digest(nodes: Mapping[bytes, bytes], cversions: Mapping[bytes, int], owners: Mapping[bytes, int]) -> int:
     """The digest of a whole tree, from scratch."""
     total = 0

@@ -19,7 +19,7 @@ from typing import Any
 
 from corekit.model import paths, stat
 from corekit.model.acl import OPEN_KEY, READ_ONLY, Acl, AclTable
-from corekit.model.digest import MASK, node_digest, tree_digest
+from corekit.model.digest import MASK, new_digest, node_digest, tree_digest
 from corekit.model.stat import new_record, with_aversion, with_child, with_data
 
 # Kinds of change: the first element of every change tuple.
@@ -304,7 +304,7 @@ class Tree:
         zxid: int,
         time_ms: int,
         *,
-        fuzzy: bool = False,
+        known: int | None = None,
     ) -> Change:
         """create. The parent exists and the path does not.
 
@@ -312,7 +312,8 @@ class Tree:
             session: owner of an ephemeral znode, else 0.
             special: stored owner of a container or TTL znode, else 0.
             cversion: the parent's new stored cversion.
-            fuzzy: the state may be ahead of this transaction, which is being replayed.
+            known: the parent's stored cversion now, if the state may be ahead of this transaction, which is being
+                replayed.
         """
         parent = path[: path.rindex(b"/")] or b"/"
         pend = self.pend
@@ -321,8 +322,9 @@ class Tree:
         old = pend.get(parent)
         if old is None:
             old = self.nodes[parent]
-        known = cversion - 1
-        if fuzzy and cversion <= (known := self.cversion(parent)):
+        if known is None:
+            known = cversion - 1
+        if cversion <= known:
             # The state came from a leader that had gone on while it was sent: this child is counted already.
             cversion = known
             above = with_child(old, 1, stat.zxid_at(old, stat.PZXID), -1)
@@ -340,7 +342,9 @@ class Tree:
             self.pend_cversion[path] = 0
         delta = 0
         if self.digest_on:
-            delta = self._move(parent, old, above, (known, cversion)) + self._move(path, None, record, (0, 0))
+            digest = new_digest(path, data, zxid, time_ms, special or session)
+            self.pend_digest = (self.pend_digest + digest) & MASK
+            delta = self._move(parent, old, above, (known, cversion)) + digest
         return (CREATE, path, record, delta, parent, above, cversion, acl, special)
 
     def change_delete(self, path: bytes, zxid: int) -> Change:

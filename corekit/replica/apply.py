@@ -10,6 +10,7 @@ from __future__ import annotations
 from corekit.codec import ops
 from corekit.codec.txns import Txn
 from corekit.model import stat
+from corekit.model.acl import OPEN, OPEN_KEY
 from corekit.model.stat import CONTAINER_OWNER, ttl_owner
 from corekit.model.tree import Change, Tree
 
@@ -68,9 +69,9 @@ def _create(tree: Tree, txn: Txn, changes: list[Change]) -> None:
     elif txn.type == ops.CREATE_TTL:
         special = ttl_owner(txn.ttl_ms)
     session = txn.session if txn.ephemeral else 0
-    key = tree.acls.key(txn.acl)
+    key = OPEN_KEY if txn.acl is OPEN else tree.acls.key(txn.acl)
     changes.append(
-        tree.change_create(path, txn.data, key, session, special, cversion, txn.zxid, txn.time_ms, fuzzy=True)
+        tree.change_create(path, txn.data, key, session, special, cversion, txn.zxid, txn.time_ms, known=known)
     )
 
 

@@ -280,25 +280,29 @@ class Replica(Intake):
     def committed(self, upto_zxid: int) -> None:
         """Consensus: everything up to here is decided. Apply, fire watches, answer."""
         tail = self._tail
-        while tail and tail[0][0] <= upto_zxid:
-            self._apply_entry(tail.popleft()[1])
+        if tail and tail[0][0] <= upto_zxid:
+            while tail and tail[0][0] <= upto_zxid:
+                self._apply_entry(tail.popleft()[1])
+            self.tree.drop_pending()
         if self._pending:
             self._commit_prepared(upto_zxid)
 
     def _apply_entry(self, entry: bytes) -> None:
         """Apply a decided entry that was not prepared here (from the log, or from a leader)."""
+        tree = self.tree
         txn = decode(entry)
-        changes = changes_of(self.tree, txn)
-        before = versions(self.tree.nodes, changes) if self.observing.write_answered else {}
+        if txn.type == ops.CLOSE_SESSION:
+            tree.drop_pending()  # all of it is committed, and it would be searched for the session's ephemerals
+        changes = changes_of(tree, txn)
+        before = versions(tree.nodes, changes) if self.observing.write_answered else {}
         for change in changes:
             self.applier.apply(change, txn.zxid)
-        self.tree.drop_pending()
-        self.tree.zxid = txn.zxid
-        if self.tree.digest_on:
-            if txn.digest is not None and txn.digest != self.tree.digest:
+        tree.zxid = txn.zxid
+        if tree.digest_on:
+            if txn.digest is not None and txn.digest != tree.digest:
                 self.stats.digest_mismatches += 1
             if not txn.zxid & _DIGEST_EVERY:
-                self.digests.append((txn.zxid, self.tree.digest))
+                self.digests.append((txn.zxid, tree.digest))
         if txn.type == ops.CREATE_SESSION:
             self._session_changed(txn.type, txn.session, txn.timeout_ms, None)
         if self.serving:

@@ -71,6 +71,11 @@ class EnsembleSide:
         return self.storage.read_log(after_zxid, max_bytes)
 
     # ------------------------------------------------------------------------------------------- states
+    def state_size(self) -> tuple[int, int]:
+        """Znodes, and bytes of paths and data."""
+        tree = self.replica.tree
+        return len(tree.nodes), tree.data_bytes
+
     def snapshot(self) -> tuple[int, Iterator[bytes]]:
         """The applied state, as it is at this moment."""
         image = self.replica.image.capture()

@@ -265,6 +265,10 @@ class WatchfulHost:
         """From the disk."""
         return self.disk.read_log(after_zxid, max_bytes)
 
+    def state_size(self) -> tuple[int, int]:
+        """As `snapshot`."""
+        raise AssertionError("state_size on a server that is alone")
+
     def snapshot(self) -> tuple[int, Iterator[bytes]]:
         """Nobody is there who could want it."""
         raise AssertionError("snapshot on a server that is alone")

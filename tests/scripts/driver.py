@@ -4,7 +4,7 @@ A file consists of blocks: lines of commands, a line `----`, the lines that they
 disks take fixed times, nothing is random. `COREKIT_REWRITE=1 pytest tests/scripts` writes what happens into the files:
 the change is reviewed as a diff.
 
-    servers 3 [observers=1] [tick=1000] [trust=no] [rollover=5]      first of all
+    servers 3 [observers=1] [tick=1000] [trust=no] [rollover=5] [snap=3]      first of all
     boot|kill|power|pause|resume|wipe 1 2 ...    damage 2 lose=3     what happens to servers
     cut 1 2      heal [1 2]     isolate 3                            directions of the network (a cut is one way)
     hang 2       go 2                                                its disk finishes no sync
@@ -113,6 +113,7 @@ class Stage:
             tick_ms=int(options.get("tick", "1000")),
             rollover_at=int(options.get("rollover", "0")),
             trust_empty=options.get("trust") != "no",
+            snap_after=int(options.get("snap", "0")),
         )
         world = _World("script")
         world.heard = self._heard

@@ -35,6 +35,8 @@ class Setup:
         tick_ms: the ensemble's tick.
         rollover_at: counter of the zxid at which a leader makes room for a new epoch; 0 is the normal one.
         trust_empty: servers are told that an empty disk is new, until it was wiped.
+        snap_after: entries missed from which on a learner is rather sent a snapshot, if that is cheaper; 0 is the
+            normal number.
     """
 
     servers: int
@@ -42,6 +44,7 @@ class Setup:
     tick_ms: int
     rollover_at: int
     trust_empty: bool
+    snap_after: int = 0
 
 
 Maker = Callable[[Setup], Callable[[int, Random, bool], EnsembleConsensus]]
@@ -185,6 +188,7 @@ def draw(seed: int, servers: int | None = None) -> tuple[World, Setup, Profile]:
         tick_ms=random.choice((200, 500, 1000)),
         rollover_at=random.choice((0, 0, 0, 40, 200)),
         trust_empty=random.random() < 0.5,
+        snap_after=world.random("snapshots").choice((0, 0, 3, 30)),
     )
     if servers is not None:
         setup = replace(setup, servers=servers)

@@ -252,6 +252,9 @@ class Replica:
         self.owners.clear()
         self.machine.seen("suspended", why)
 
+    def state_size(self) -> tuple[int, int]:
+        return len(self.values), sum(len(key) + len(value[0]) for key, value in self.values.items())
+
     def snapshot(self) -> tuple[int, Iterator[bytes]]:
         return self.applied, _snapshot_chunks(self.digest, dict(self.values))
 

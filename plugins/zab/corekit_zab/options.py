@@ -12,7 +12,8 @@ WAITING_LINKS_MAX = 64  # quorum links that wait for this server to become leade
 WAITING_MS = 10_000  # a quorum link that has not said who it is
 FEED_CHUNK_BYTES = 64 * 1024  # history read and sent to a learner in one go
 FEED_BACKLOG_BYTES = 128 * 1024  # unsent bytes at which the feed of a learner pauses; clients wait so long, too
-FEED_ENTRIES_MAX = 500_000  # a learner this many entries behind gets a snapshot
+FEED_ENTRIES_MAX = 500_000  # a learner this many entries behind gets a snapshot, however large
+SNAP_BYTES_AN_ENTRY = 512  # of a snapshot; to write and take so much costs about as much as one entry of the log
 LIVE_BACKLOG_BYTES = 64 * 1024 * 1024  # unsent bytes at which a learner that does not read is dropped
 ELECTION_BACKLOG_BYTES = 256 * 1024  # unsent bytes at which notifications to a peer are skipped
 NEVER = 1 << 62
@@ -31,6 +32,7 @@ class Options:
         retry_ms, retry_for_ms: a learner dials its leader again after this, and for so long.
         trust_empty: an empty data directory is known to be new (ZooKeeper's `initialize` file).
         rollover_at: a leader makes room for a new epoch once the counter of its zxids is this large.
+        snap_after: a learner that misses so many entries is sent a snapshot instead, if that is cheaper.
         apply_entries: of what a learner received in its synchronisation, about so much is applied in one turn.
     """
 
@@ -45,6 +47,7 @@ class Options:
     retry_for_ms: int = 1500
     trust_empty: bool = False
     rollover_at: int = COUNTER_MAX - (1 << 20)
+    snap_after: int = 50_000
     apply_entries: int = 10_000
 
     @property

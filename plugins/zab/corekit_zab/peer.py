@@ -172,7 +172,8 @@ class LearnerLink:
         leader = self.leader
         engine = leader.engine
         self.state = FEEDING
-        self.feed = Feed(engine.host, self.id, self.peer_zxid, leader.committed, engine.committed)
+        snap_after = engine.options.snap_after
+        self.feed = Feed(engine.host, self.id, self.peer_zxid, leader.committed, engine.committed, snap_after)
         kind = wire.NAMES[self.feed.kind]
         engine.log("info", f"server.{self.sid} has 0x{self.peer_zxid:x}: {kind} from 0x{self.feed.cursor:x}")
         self.pump()

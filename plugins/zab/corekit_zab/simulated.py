@@ -39,6 +39,7 @@ def make(setup: Setup, kind: type[Zab] = Zab) -> Callable[[int, Random, bool], Z
             rollover_at=setup.rollover_at or COUNTER_MAX - (1 << 20),
             discovery_ms=3 * setup.tick_ms,
             apply_entries=(1, 5, 50)[sid % 3],
+            snap_after=setup.snap_after or Options().snap_after,
         )
         return kind(sid, members, options)
 

@@ -6,11 +6,12 @@ Rules
   decision by ranges (ZOOKEEPER-1154, 2418). A marker zxid (counter 0) stands for everything before its epoch.
 - A snapshot never takes away what the learner may have acknowledged: it is chosen only if it reaches at least as far as
   the learner's log, or if the learner's log does not count.
+- It is chosen without need only if it is much cheaper than the entries: the learner's log begins with it anew.
 - Entries up to the leader's commit point go out as PROPOSAL and COMMIT; the turn that reaches it hands the learner over
   to the live stream, so nothing is lost or doubled between the two (ZOOKEEPER-3104, 4925).
 - A portion is sent when the one before has left: a learner that is slow costs memory in the log, not here.
 
-Source: ZooKeeper `LearnerHandler.syncFollower`, `queueCommittedProposals`.
+Sources: ZooKeeper `LearnerHandler.syncFollower`, `queueCommittedProposals`; its `zookeeper.snapshotSizeFactor`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from corekit.codec.quorum import DIFF, SNAP, TRUNC, committed_packets, packet
-from corekit_zab.options import FEED_BACKLOG_BYTES, FEED_CHUNK_BYTES, FEED_ENTRIES_MAX
+from corekit_zab.options import (
+    COUNTER_MAX,
+    FEED_BACKLOG_BYTES,
+    FEED_CHUNK_BYTES,
+    FEED_ENTRIES_MAX,
+    SNAP_BYTES_AN_ENTRY,
+)
 
 if TYPE_CHECKING:
     from corekit.api import ConsensusHost
@@ -42,8 +49,6 @@ def choose(host: ConsensusHost, peer_zxid: int, committed: int, applied: int) ->
     marker = peer_zxid & 0xFFFFFFFF == 0
     if peer_zxid > committed:
         return (SNAP, applied) if marker else (TRUNC, committed)
-    if peer_zxid >> 32 == committed >> 32 and committed - peer_zxid > FEED_ENTRIES_MAX:
-        return SNAP, applied
     try:
         if marker:
             host.read_log(peer_zxid, 1)
@@ -55,6 +60,19 @@ def choose(host: ConsensusHost, peer_zxid: int, committed: int, applied: int) ->
     except LookupError:
         return SNAP, applied
     return (SNAP, applied) if before is None else (TRUNC, before)
+
+
+def snapshot_is_cheaper(host: ConsensusHost, peer_zxid: int, committed: int, applied: int, snap_after: int) -> bool:
+    """Whether a snapshot brings the learner on sooner than all the entries that it lacks; arguments as for `choose`.
+
+    A znode costs about as much as two entries of the log.
+    """
+    same_epoch = peer_zxid >> 32 == committed >> 32
+    missing = committed - peer_zxid if same_epoch else committed & COUNTER_MAX  # at least
+    if applied < peer_zxid or missing < snap_after:
+        return False
+    znodes, size = host.state_size()
+    return missing > FEED_ENTRIES_MAX or 2 * znodes + size // SNAP_BYTES_AN_ENTRY <= missing
 
 
 def _last_after(host: ConsensusHost, after: int, zxid: int) -> int:
@@ -93,11 +111,16 @@ class Feed:
         cursor: how far history was sent.
     """
 
-    def __init__(self, host: ConsensusHost, link: int, peer_zxid: int, committed: int, applied: int) -> None:
+    def __init__(
+        self, host: ConsensusHost, link: int, peer_zxid: int, committed: int, applied: int, snap_after: int
+    ) -> None:
         self._host = host
         self._link = link
         self._chunks: Iterator[bytes] | None = None
-        self.kind, self.cursor = choose(host, peer_zxid, committed, applied)
+        if snapshot_is_cheaper(host, peer_zxid, committed, applied, snap_after):
+            self.kind, self.cursor = SNAP, applied
+        else:
+            self.kind, self.cursor = choose(host, peer_zxid, committed, applied)
         if self.kind == SNAP:
             self.cursor, self._chunks = host.snapshot()
             assert self.cursor == applied
