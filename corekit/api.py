@@ -270,10 +270,7 @@ class ConsensusHost(Protocol):
         """Stage the removal of every entry above `zxid` from log and tail. Never below what is applied."""
 
     def mark(self, token: int) -> None:
-        """`Consensus.durable(token)` follows when everything staged before this call is durable.
-
-        Answers to `persist` and `mark` come in the order in which those were called.
-        """
+        """`Consensus.durable(token)` follows when all that is staged is durable, in order with answers to `persist`."""
 
     def read_log(self, after_zxid: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """As `Storage.read_log`: entries above `after_zxid`, staged ones included.
