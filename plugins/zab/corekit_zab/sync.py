@@ -6,7 +6,7 @@ Rules
   decision by ranges (ZOOKEEPER-1154, 2418). A marker zxid (counter 0) stands for everything before its epoch.
 - A snapshot never takes away what the learner may have acknowledged: it is chosen only if it reaches at least as far as
   the learner's log, or if the learner's log does not count.
-- It is chosen without need only if it is much cheaper than the entries: the learner's log begins with it anew.
+- It is chosen without need only if it is cheaper than many entries: the learner's log begins with it anew.
 - Entries up to the leader's commit point go out as PROPOSAL and COMMIT; the turn that reaches it hands the learner over
   to the live stream, so nothing is lost or doubled between the two (ZOOKEEPER-3104, 4925).
 - A portion is sent when the one before has left: a learner that is slow costs memory in the log, not here.
@@ -25,7 +25,7 @@ from corekit_zab.options import (
     FEED_BACKLOG_BYTES,
     FEED_CHUNK_BYTES,
     FEED_ENTRIES_MAX,
-    SNAP_BYTES_AN_ENTRY,
+    SNAP_BYTES_A_ZNODE,
 )
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def choose(host: ConsensusHost, peer_zxid: int, committed: int, applied: int) ->
 def snapshot_is_cheaper(host: ConsensusHost, peer_zxid: int, committed: int, applied: int, snap_after: int) -> bool:
     """Whether a snapshot brings the learner on sooner than all the entries that it lacks; arguments as for `choose`.
 
-    A znode costs about as much as two entries of the log.
+    A znode takes the learner two fifths of the time of an entry (measured); a third less must be won.
     """
     same_epoch = peer_zxid >> 32 == committed >> 32
     missing = committed - peer_zxid if same_epoch else committed & COUNTER_MAX  # at least
     if applied < peer_zxid or missing < snap_after:
         return False
     znodes, size = host.state_size()
-    return missing > FEED_ENTRIES_MAX or 2 * znodes + size // SNAP_BYTES_AN_ENTRY <= missing
+    return missing > FEED_ENTRIES_MAX or 2 * (znodes + size // SNAP_BYTES_A_ZNODE) <= 3 * missing
 
 
 def _last_after(host: ConsensusHost, after: int, zxid: int) -> int:
