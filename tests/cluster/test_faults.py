@@ -93,3 +93,13 @@ def test_many_faults_with_java_servers(
     run_faults: Callable[..., None], kinds: tuple[str, ...], faults: tuple[str, ...]
 ) -> None:
     run_faults(kinds, faults, ROUNDS)
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.parametrize("kinds", [(J, J, J, C), (C, C, C, J)], ids="-".join)
+@pytest.mark.parametrize("faults", [PROCESSES, NETWORK], ids=["processes", "network"])
+def test_many_faults_with_an_observer_of_the_other_kind(
+    run_faults: Callable[..., None], kinds: tuple[str, ...], faults: tuple[str, ...]
+) -> None:
+    run_faults(kinds, faults, ROUNDS, observers=[4])
