@@ -28,7 +28,8 @@ class Figures:
     looks: int = 0
     sessions: int = 0
     sessions_lost: int = 0
-    left_out: list[int] = field(default_factory=list)  # members that Apache ZooKeeper's own bug spoiled
+    spoiled: list[int] = field(default_factory=list)  # Java members that met ZOOKEEPER-4409
+    left_out: list[int] = field(default_factory=list)  # and have a hole in their history since
     gaps_ms: list[int] = field(default_factory=list)  # from the end of a round to the next write of every writer
 
     def __str__(self) -> str:
@@ -37,7 +38,7 @@ class Figures:
         return (
             f"rounds={self.rounds} acknowledged={self.acknowledged} reads={self.reads} looks={self.looks} "
             f"sessions={self.sessions} expired={self.sessions_lost} slowest_recovery_ms={slowest} "
-            f"left_out={self.left_out} faults: {done}"
+            f"spoiled={self.spoiled} left_out={self.left_out} faults: {done}"
         )
 
 
@@ -133,7 +134,9 @@ class Run:
             over.set()
             for keeper in keepers:
                 keeper.join(30)
-        self.figures.left_out = checks.spoiled(self.cluster)
+        self.figures.spoiled = spoiled = checks.spoiled(self.cluster)
+        whole = {number: tree for number, tree in found.items() if number not in spoiled}
+        self.figures.left_out = [n for n in spoiled if checks.differences({**whole, n: found[n]})]
         for number in self.figures.left_out:
             del found[number]
         wrong = checks.differences(found)

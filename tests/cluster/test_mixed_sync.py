@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster, eventually
 from tests.cluster.test_mixed import C, J, assert_equal, client_of, every_kind_of_write
-from tests.support.rawzk import CREATE, create_body
+from tests.support.rawzk import CREATE, SET_DATA, buffer, create_body, int32, text
 
 pytestmark = pytest.mark.interop
 
@@ -128,6 +128,23 @@ def test_snap_because_a_java_leader_keeps_too_little(make_cluster: ClusterFactor
     cluster = start(make_cluster, (J, J, C), "-Dzookeeper.snapshotSizeFactor=-1")
     cluster.member(3).kill()
     write_many(cluster, 2, "/m", 1500)
+    come_back(cluster, "SNAP")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", [(C, J, J), (C, C, C)], ids=["java", "corekit"])
+def test_snap_because_it_is_cheaper(make_cluster: ClusterFactory, kinds: tuple[str, ...]) -> None:
+    """The follower has all that the leader's log begins with, and missed many more writes than there are znodes."""
+    cluster = start(make_cluster, kinds)
+    cluster.member(3).kill()
+    missed, flight = 52_000, 500
+    with client_of(cluster, 1) as client:
+        for n in range(missed + flight):
+            if n < missed:
+                client.send(SET_DATA, text("/first") + buffer(b"%d" % n) + int32(-1))
+            if n >= flight:
+                assert client.reply().err == 0
+        client.close_session()
     come_back(cluster, "SNAP")
 
 
