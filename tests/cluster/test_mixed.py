@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -27,6 +28,7 @@ from tests.support.rawzk import (
     int32,
     text,
 )
+from tests.support.strangers import install
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -255,6 +257,47 @@ def test_sequence_numbers_go_on_whoever_leads(make_cluster: Callable[..., Cluste
                         assert client.delete(name).err == 0
                 client.close_session()
     assert_equal(cluster)
+
+
+WRONG = """
+    from corekit.codec.txns import DIGEST
+    from corekit.replica import prepare
+
+    kind = "observer"
+
+    class Wrong:
+        @staticmethod
+        def pack(version, digest):
+            return DIGEST.pack(version, digest ^ 1)
+
+    prepare.DIGEST = Wrong
+
+    @hookimpl
+    def register_observers(context):
+        return []
+"""
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_java_members_do_compare_digests(make_cluster: Callable[..., Cluster], tmp_path: Path, wrong: bool) -> None:
+    """That they find no mismatch means something: they find one if the leader's digests are wrong."""
+    cluster = make_cluster((J, C, C), start=False)
+    if wrong:
+        install(tmp_path / "site", "wrong", WRONG)
+        for number in (2, 3):
+            cluster.member(number).env["PYTHONPATH"] = str(tmp_path / "site")
+            cluster.member(number).extra_args = ["--plugins", "wrong"]
+    cluster.begin()
+    cluster.make_leader(3)
+    with client_of(cluster, 3) as client:
+        assert client.create("/a").err == 0
+        client.close_session()
+    with client_of(cluster, 1) as client:
+        assert client.sync("/").err == 0
+        assert client.exists("/a").err == 0
+        client.close_session()
+    found = cluster.member(1).four("mntr").partition("zk_digest_mismatches_count\t")[2].split("\n")[0]
+    assert (int(found) > 0) == wrong
 
 
 def test_members_show_the_same_configuration(make_cluster: Callable[..., Cluster]) -> None:
