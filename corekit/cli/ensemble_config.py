@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from corekit.cli.connection import Session
+from corekit.cli.output import warn
 from corekit.errors import UserError
 
 CONFIG = "/zookeeper/config"
@@ -40,6 +41,8 @@ async def config(
     lines = [text, *([stat_text(found.stat)] if stat else ())]
     value = {"config": data_text(found.data), "clients": client_text(data_text(found.data)).partition(" ")[2]}
     session.answer({**value, "stat": stat_json(found.stat)}, "\n".join(lines))
+    if not found.data:
+        warn("the configuration is empty: a server that runs alone agrees with nobody")
     if watch:
         if "/" in session.target.hosts.rstrip("/"):
             raise UserError(f"-w needs a connection without a chroot (-H {session.target.hosts})")

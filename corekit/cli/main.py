@@ -93,7 +93,12 @@ def build(only: str | None = None) -> typer.Typer:
         only: the command that will run; the modules of other commands on znodes are then not imported.
     """
     app = typer.Typer(
-        name="corekit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=_EPILOG
+        name="corekit",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        epilog=_EPILOG,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_main)
     app.command(rich_help_panel="Server")(serve)

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -88,6 +88,7 @@ class Shell:
         app = typer.Typer(
             add_completion=False,
             no_args_is_help=True,
+            options_metavar="",
             pretty_exceptions_enable=False,
             rich_markup_mode="rich",
             help="Commands of the shell; COMMAND --help explains one.",
@@ -315,10 +316,15 @@ def lines(shell: Shell) -> Iterator[str]:
                 print()
 
 
-def shell(target: Target) -> int:
+def shell(
+    target: Target,
+    server: Annotated[str | None, typer.Option("-server", metavar="HOSTS", help="As --hosts.")] = None,
+    timeout_ms: Annotated[int | None, typer.Option("-timeout", metavar="MS", help="As --session-timeout.")] = None,
+    read_only_too: Annotated[bool, typer.Option("-r", help="As --read-only.")] = False,
+) -> int:
     """Type commands on one session: those of zkCli.sh, and more. Tab completes commands, options and paths.
 
-    Lines are also taken from a pipe. Without a terminal there is no prompt.
+    Lines are also taken from a pipe. Without a terminal there is no prompt. Options with one dash are zkCli.sh's.
 
     [bold]Examples[/bold]
 
@@ -328,6 +334,12 @@ def shell(target: Target) -> int:
     """
     from anyio.from_thread import start_blocking_portal
 
+    target = replace(
+        target,
+        hosts=server or target.hosts,
+        session_timeout=target.session_timeout if timeout_ms is None else timeout_ms / 1000,
+        read_only=target.read_only or read_only_too,
+    )
     with start_blocking_portal(backend="trio") as portal:
         run = Shell(portal, target)
         try:

@@ -8,6 +8,7 @@ few transactions under load is nothing.
 
 from __future__ import annotations
 
+import json as jsons
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,7 +93,11 @@ async def _show_again(target: Target, seconds: float, listed: bool, json: bool) 
 
     if json or not sys.stdout.isatty():
         while True:
-            _print(await look(target, listed), json)
+            found = await look(target, listed)
+            if json:
+                print(jsons.dumps(_value(found)))
+            else:
+                _print(found, json)
             sys.stdout.flush()
             await anyio.sleep(seconds)
     from rich.console import Group
@@ -112,9 +117,14 @@ def _code(found: list[ServerStatus]) -> int:
 
 def _print(found: list[ServerStatus], json: bool) -> None:
     if json:
-        print_json({"servers": [_object(one) for one in found]})
+        print_json(_value(found))
     else:
         print_table(TITLES, map(_row, found))
+
+
+def _value(found: list[ServerStatus]) -> dict[str, Any]:
+    """What `--json` shows."""
+    return {"servers": [_object(one) for one in found]}
 
 
 def _object(one: ServerStatus) -> dict[str, Any]:

@@ -166,7 +166,7 @@ async def add_watch(
         Mode, typer.Option("-m", "--mode", case_sensitive=False, help="One znode, or everything below too.")
     ] = Mode.PERSISTENT_RECURSIVE,
 ) -> None:
-    """Watch a znode and everything below it; in the shell until the watch is removed, as `watch` until Ctrl-C else.
+    """Watch a znode and everything below it: in the shell until the watch is removed, otherwise until Ctrl-C.
 
     [bold]Example[/bold]
 

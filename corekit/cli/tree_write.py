@@ -11,7 +11,9 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import Session
-from corekit.errors import UserError
+from corekit.errors import EXIT_UNEXPECTED, NO_NODE, UNIMPLEMENTED, KeeperError, UserError
+
+TTL_MS_MAX = 0xFF_FFFF_FFFF  # EphemeralType.TTL.maxValue()
 
 StatOption = Annotated[bool, typer.Option("-s", "--stat", help="Print the Stat too.")]
 VersionOption = Annotated[
@@ -54,18 +56,31 @@ async def create(
     """
     from corekit.client import OPEN, parse_acl
 
+    if container and (ephemeral or sequential):
+        raise UserError("-c cannot be combined with -s or -e. Containers cannot be ephemeral or sequential.")
     if ttl is not None and (ephemeral or container):
         raise UserError(f"TTLs cannot be used with {'Ephemeral' if ephemeral else 'Container'} znodes")
-    created = await session.zk.create(
-        path,
-        read_data(data, file, base64_input),
-        ephemeral=ephemeral,
-        sequential=sequential,
-        container=container and not (ephemeral or sequential),  # zkCli lets -e and -s win
-        ttl=None if ttl is None else ttl / 1000,
-        acl=OPEN if acl is None else parse_acl(acl),
-        parents=parents,
-    )
+    if ttl is not None and not 0 < ttl <= TTL_MS_MAX:
+        raise UserError(f"-t {ttl}: ttl must be positive and cannot be larger than: {TTL_MS_MAX}")
+    try:
+        created = await session.zk.create(
+            path,
+            read_data(data, file, base64_input),
+            ephemeral=ephemeral,
+            sequential=sequential,
+            container=container,
+            ttl=None if ttl is None else ttl / 1000,
+            acl=OPEN if acl is None else parse_acl(acl),
+            parents=parents,
+        )
+    except KeeperError as error:
+        if error.code == NO_NODE and not parents:
+            above = path.rpartition("/")[0] or f"the chroot of -H {session.target.hosts}"
+            raise UserError(f"Node does not exist: {above} (-p creates missing parents)", EXIT_UNEXPECTED) from error
+        if error.code == UNIMPLEMENTED and ttl is not None:
+            text = "the servers have no TTL znodes; extendedTypesEnabled=true in their configuration allows them"
+            raise UserError(text, EXIT_UNEXPECTED) from error
+        raise
     session.answer({"path": created.path}, f"Created {created.path}")
 
 

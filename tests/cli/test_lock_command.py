@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.bodies import Body
-from tests.cli.conftest import Tool, finish, until
+from tests.cli.conftest import PATIENCE, Tool, finish, until
 from tests.support.servers import Server
 
 PRINT_ENV = "import os; print(*(os.environ[n] for n in ('COREKIT_LOCK_PATH', 'COREKIT_LOCK_NODE', 'COREKIT_LOCK_TOKEN', 'COREKIT_SESSION')))"  # noqa: E501
@@ -51,7 +51,21 @@ def test_a_command_that_cannot_be_run(tool: Tool, root: str, tmp_path: Path) -> 
     done = tool.run("lock", "acquire", root, "--", str(broken))
     assert done.returncode == 127
     assert done.stderr.startswith(f"corekit: cannot run {broken}: ")
+    broken.chmod(0o644)
+    done = tool.run("lock", "acquire", root, "--", str(broken))
+    assert (done.returncode, done.stderr) == (126, f"corekit: cannot run {broken}: it is not an executable file\n")
     assert tool.children(root) == []
+
+
+def test_json_changes_what_is_printed_and_nothing_else(tool: Tool, root: str) -> None:
+    done = tool.run("lock", "acquire", root, "--json", "--", "echo", "once")
+    assert (done.returncode, done.stdout) == (0, "once\n")
+    holder = tool.start("lock", "acquire", root, "--json")
+    assert holder.stdout is not None
+    text = "".join(iter(holder.stdout.readline, "}\n")) + "}"
+    assert json.loads(text)["COREKIT_LOCK_PATH"] == root
+    holder.send_signal(signal.SIGINT)
+    holder.wait(PATIENCE)
 
 
 def test_not_acquired_in_time(tool: Tool, root: str, body: Body) -> None:

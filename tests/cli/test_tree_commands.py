@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -165,6 +166,51 @@ def test_wrong_use_is_told(tool: Tool) -> None:
         done = tool.run(*arguments)
         assert done.returncode == 2, arguments
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("-c", "-e"), "-c cannot be combined with -s or -e. Containers cannot be ephemeral or sequential."),
+        (("-c", "-s"), "-c cannot be combined with -s or -e. Containers cannot be ephemeral or sequential."),
+        (("-t", "9", "-e"), "TTLs cannot be used with Ephemeral znodes"),
+        (("-t", "0"), "-t 0: ttl must be positive and cannot be larger than: 1099511627775"),
+    ],
+)
+def test_kinds_that_do_not_go_together(tool: Tool, options: tuple[str, ...], text: str) -> None:
+    done = tool.run("create", "/never", *options)
+    assert (done.returncode, done.stderr) == (2, f"corekit: {text}\n")
+
+
+def test_a_missing_parent_is_named(tool: Tool, root: str) -> None:
+    done = tool.run("create", f"{root}/a/b")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"corekit: Node does not exist: {root}/a (-p creates missing parents)\n",
+    )
+
+
+def test_bash_completes_commands_options_and_paths(tool: Tool, root: str, tmp_path: Path) -> None:
+    """What `--show-completion bash` prints is sourced by a bash, and asked as bash does when Tab is pressed."""
+    tool.out("create", root)
+    tool.out("create", f"{root}/only")
+    program = tmp_path / "bin" / "corekit"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m corekit "$@"\n')
+    program.chmod(0o755)
+    script = """
+        eval "$(corekit --show-completion bash)"
+        words() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _corekit_completion corekit; echo "${COMPREPLY[*]}"; }
+        words corekit semap; words corekit lock a; words corekit ls --rec; words corekit get "$1"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", f"{root}/o"],
+        env=tool.environ(PATH=f"{program.parent}:{os.environ['PATH']}"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["semaphore", "acquire", "--recursive", f"{root}/only"]
 
 
 def test_servers_that_refuse_are_named_at_once(make_tool: Callable[[str], Tool]) -> None:

@@ -34,9 +34,12 @@ class Form(Enum):
         """The number as data.
 
         Raises:
-            OverflowError: it does not fit.
+            UserError: it does not fit.
         """
-        return b"%d" % number if self is Form.TEXT else number.to_bytes(self.value, "big", signed=True)
+        try:
+            return b"%d" % number if self is Form.TEXT else number.to_bytes(self.value, "big", signed=True)
+        except OverflowError:
+            raise UserError(f"{number} does not fit into a counter of the form {self.name.lower()}") from None
 
     def decode(self, data: bytes) -> int:
         """The number in the data; empty data is 0.
@@ -53,7 +56,7 @@ class Form(Enum):
                 return int.from_bytes(data, "big", signed=True)
         except ValueError:
             pass
-        raise UserError(f"{data[:40]!r} is not a counter of the form {self.name}")
+        raise UserError(f"{data[:40]!r} is not a counter of the form {self.name.lower()}")
 
 
 class Counter:

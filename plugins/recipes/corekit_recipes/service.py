@@ -50,6 +50,11 @@ class Instance:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     payload: Any = None
 
+    @property
+    def endpoint(self) -> str:
+        """`address:port`, as URLs want it: an IPv6 address is in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
     def encode(self) -> bytes:
         """As JSON, in Curator's form."""
         return json.dumps(

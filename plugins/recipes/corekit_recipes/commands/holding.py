@@ -26,7 +26,7 @@ from corekit.cli.connection import Target, run_async
 from corekit.cli.output import print_json
 from corekit.errors import EXIT_LOST, EXIT_NOT_ACQUIRED, UserError
 from corekit_recipes.commands.attendant import Attendant
-from corekit_recipes.commands.guard import COMMAND_NOT_FOUND, Guard, Job
+from corekit_recipes.commands.guard import COMMAND_NOT_FOUND, NOT_EXECUTABLE, Guard, Job
 
 if TYPE_CHECKING:
     from corekit.client import Client
@@ -61,7 +61,7 @@ Hold = Callable[[float | None], AbstractAsyncContextManager[Held]]
 Take = Callable[["Client", str, float], Hold]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Rules:
     """What the options of the command say.
 
@@ -71,7 +71,7 @@ class Rules:
         grace: seconds between SIGTERM and SIGKILL; None: a part of the session timeout.
         name: who we are, for people who look.
         stay: after a loss, wait again.
-        again: after the command has succeeded, wait again.
+        times: how often the command is run, as long as it succeeds; None: until a signal.
     """
 
     wait: float | None = None
@@ -79,7 +79,7 @@ class Rules:
     grace: float | None = None
     name: str = ""
     stay: bool = False
-    again: bool = False
+    times: int | None = 1
     json: bool = False
 
 
@@ -87,9 +87,11 @@ def find_command(command: Sequence[str]) -> None:
     """See that a command exists before anything is waited for.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not, or cannot be run.
     """
     if shutil.which(command[0]) is None:
+        if os.path.dirname(command[0]) and os.path.exists(command[0]):
+            raise UserError(f"cannot run {command[0]}: it is not an executable file", NOT_EXECUTABLE)
         raise UserError(f"there is no command {command[0]}", COMMAND_NOT_FOUND)
 
 
@@ -161,12 +163,14 @@ class _Holder:
         async with self._target.connect_for_long(rules.wait or None) as zk:
             grace, slack = self._margins(zk.session_timeout)
             take = self._take(zk, rules.name or _identifier(self._command), grace + slack)
+            done = 0
             while True:
                 wait = None if deadline is None else max(0.001, deadline - anyio.current_time())
                 try:
                     async with take(0 if rules.wait == 0 else wait) as held:
                         code = await self._body(held, grace, slack)
-                    if not rules.again:
+                    done += 1
+                    if done == rules.times:
                         return code
                 except _Failed as failed:
                     return failed.code

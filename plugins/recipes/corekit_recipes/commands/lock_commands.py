@@ -66,7 +66,7 @@ def _rules(
         raise UserError("--try and --timeout exclude each other")
     if not 0 <= conflict < 256:
         raise UserError(f"--conflict-exit-code {conflict}: an exit code is a number from 0 to 255")
-    return Rules(0 if try_once else timeout, conflict, grace, name, stay, json)
+    return Rules(wait=0 if try_once else timeout, conflict=conflict, grace=grace, name=name, stay=stay, json=json)
 
 
 def _layout(name: str) -> Any:

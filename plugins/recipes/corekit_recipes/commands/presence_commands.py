@@ -148,7 +148,7 @@ def service_register(
       corekit service register api 10.0.0.1:8080 -- ./api --port 8080
     """
     host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isdigit():
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
         raise UserError(f"{address} is not ADDRESS:PORT")
     if "/" in name or not name or "/" in id:
         raise UserError("names and ids are parts of a path: no slash, not empty")
@@ -197,7 +197,7 @@ async def service_list(
     rows = [
         (
             one,
-            f"{instance.address}:{instance.port}",
+            instance.endpoint,
             instance.id,
             "" if instance.payload is None else jsons.dumps(instance.payload),
         )
@@ -234,7 +234,7 @@ def service_watch(
                 if json:
                     print(jsons.dumps([_instance(instance) for instance in instances]))
                 else:
-                    print(" ".join(f"{instance.address}:{instance.port}" for instance in instances) or "-")
+                    print(" ".join(instance.endpoint for instance in instances) or "-")
                 sys.stdout.flush()
                 left = None if left is None else left - 1
                 if left == 0:
@@ -275,7 +275,7 @@ async def service_pick(
     if not pool.instances:
         raise UserError(f"no instance of {name} is registered in {base}", 1)
     instance = pool.pick(key=key)
-    session.answer(_instance(instance), f"{instance.address}:{instance.port}")
+    session.answer(_instance(instance), instance.endpoint)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsons
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -103,7 +104,8 @@ def take(
     With a command the item is removed only if the command succeeds; otherwise, or if this machine dies, it comes back.
     The command finds COREKIT_ITEM, COREKIT_LOCK_TOKEN and COREKIT_SESSION in its environment.
 
-    Exit codes: 75 nothing came in time; with a command, the command's own, and 70 if the item was lost meanwhile.
+    Exit codes: 75 nothing came in time; with a command, that of the first that fails (no other item is taken then),
+    and 70 if the item was lost meanwhile.
 
     [bold]Examples[/bold]
 
@@ -137,7 +139,7 @@ def take(
 
         return hold_item
 
-    return hold(target, path, claimed, run, Rules(wait, EXIT_NOT_ACQUIRED, grace, again=follow))
+    return hold(target, path, claimed, run, Rules(wait=wait, grace=grace, times=None if follow else count))
 
 
 async def _print_items(
@@ -156,7 +158,7 @@ async def _print_items(
                 return EXIT_NOT_ACQUIRED
             taken += 1
             if json:
-                print_json(data_json(item))
+                print(jsons.dumps(data_json(item), ensure_ascii=False))
             else:
                 sys.stdout.buffer.write(item + b"\n")
             sys.stdout.flush()
