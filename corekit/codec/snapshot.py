@@ -20,7 +20,7 @@ _Q = Struct(">q")
 _I = Struct(">i")
 _QI = Struct(">qi")
 _PERSISTED = Struct(">qqqqiiiqq")  # StatPersisted: the Stat without dataLength and numChildren
-_CHUNK_NODES = 500
+_CHUNK_NODES = 100  # a leader's clients wait while a chunk is made
 _OPEN_ACL_KEY = -1  # ZooKeeper's key for world:anyone all, which is never in the table
 _END = pack_string(b"/")
 _ROOT = b"/"
@@ -50,7 +50,7 @@ class Image:
 
 
 def write_image(image: Image) -> Iterator[bytes]:
-    """The stream in chunks of some hundred znodes."""
+    """The stream in chunks of a hundred znodes."""
     parts = [_I.pack(len(image.sessions))]
     parts += [_QI.pack(session, timeout) for session, timeout in image.sessions]
     parts.append(_I.pack(len(image.acls)))

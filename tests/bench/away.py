@@ -117,10 +117,10 @@ def measure(ensemble: Ensemble, writes: int, kind: str, normal_s: float) -> dict
         for path in ("/steady", "/away", *(f"/node{n}" for n in range(nodes))):
             client.create(path, DATA)
         client.close_session()
-    steady = Steady(leader)
     follower.kill()
     write(leader, writes, kind, nodes)
     target = zxid_of(leader)
+    steady = Steady(leader)
     steady.start()
     steady.over.wait(1.0)
     since = time.monotonic()

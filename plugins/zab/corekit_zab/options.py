@@ -10,8 +10,8 @@ COUNTER_MAX = 0xFFFFFFFF
 
 WAITING_LINKS_MAX = 64  # quorum links that wait for this server to become leader
 WAITING_MS = 10_000  # a quorum link that has not said who it is
-FEED_CHUNK_BYTES = 64 * 1024  # history read and sent to a learner in one go
-FEED_BACKLOG_BYTES = 128 * 1024  # unsent bytes at which the feed of a learner pauses; clients wait so long, too
+FEED_CHUNK_BYTES = 32 * 1024  # history read and sent to a learner in one go
+FEED_BACKLOG_BYTES = 32 * 1024  # unsent bytes at which the feed of a learner pauses; clients wait so long, too
 FEED_ENTRIES_MAX = 500_000  # a learner this many entries behind gets a snapshot, however large
 SNAP_BYTES_A_ZNODE = 1024  # of a snapshot: so much costs about as much as one znode more
 LIVE_BACKLOG_BYTES = 64 * 1024 * 1024  # unsent bytes at which a learner that does not read is dropped
