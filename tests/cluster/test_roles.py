@@ -64,6 +64,7 @@ def test_members_tell_role_epoch_quorum_and_lag(make_cluster: ClusterFactory) ->
         else:
             assert f"following server.{leader} in epoch 1" in member.log()
             assert "synced_followers" not in values
+            eventually(lambda member=member: mntr(member)["lag"] == "0", "it has what the leader's last ping told of")
     values = mntr(cluster.member(leader))
     assert {name: values[name] for name in ("learners", "followers", "synced_followers", "synced_observers")} == {
         "learners": "3",
@@ -81,6 +82,7 @@ def test_members_tell_role_epoch_quorum_and_lag(make_cluster: ClusterFactory) ->
         for n in range(20):
             assert client.create(f"/y{n}").err == 0
         client.close_session()
+    assert "lag" not in mntr(cluster.member(leader))
     assert zxid_of(cluster.member(leader)) == before + 22  # with the session's beginning and end
     eventually(lambda: mntr(cluster.member(leader))["synced_followers"] == "1", "the leader gives it up")
     cluster.resume(slow)

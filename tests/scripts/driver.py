@@ -17,6 +17,7 @@ the change is reviewed as a diff.
     after 3>1 LEADERINFO                                             until this is said (it must be shown)
     show|hide election|quorum|disk|log                               what is written down
     state                                                            of every server
+    lag 1 2                                                          as they tell it themselves
     equal                                                            all servers serve and have applied the same
 """
 
@@ -277,6 +278,11 @@ class Stage:
             state = f", state 0x{image.state_zxid:x}" if image.state_zxid else ""
             epochs = f"epochs {image.accepted}/{image.current}"
             self.lines.append(f"  {node.sid} {mode}, {epochs}, log {log}{state}{applied}")
+
+    def do_lag(self, words: list[str], options: dict[str, str]) -> None:
+        for node in map(self._node, words):
+            assert node.consensus is not None
+            self.lines.append(f"  {node.sid} lag {node.consensus.status().details.get('lag')}")
 
     def do_equal(self, words: list[str], options: dict[str, str]) -> None:
         settled = self.cluster.settled([node.sid for node in self.cluster.nodes])

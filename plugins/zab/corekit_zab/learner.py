@@ -22,7 +22,7 @@ from corekit.api import Identity
 from corekit.codec import quorum as wire
 from corekit.codec.quorum import LOOKING, Notification, PacketReader, packet
 from corekit.errors import ProtocolError
-from corekit_zab.options import NEVER
+from corekit_zab.options import COUNTER_MAX, NEVER
 
 if TYPE_CHECKING:
     from corekit_zab.engine import Zab
@@ -64,6 +64,7 @@ class Learner:
         self._signature: bytearray | None = None  # of a snapshot whose state is complete
         self._base = 0  # up to here our log is known to be the leader's
         self._commit = 0  # the leader said that this is committed
+        self._proposed = 0  # by the leader, as its last ping said
         self._steps: deque[int] = deque()  # and on the way there; what is applied in one turn after UPTODATE
         self._pending: deque[int] = deque()  # logged in this synchronisation, no COMMIT yet
         self._unacked: deque[int] = deque()
@@ -235,6 +236,7 @@ class Learner:
     def _dispatch(self, kind: int, zxid: int, body: bytes | None) -> None:
         phase = self.phase
         if kind == wire.PING:
+            self._proposed = zxid
             if phase >= SYNCED:  # nothing may be sent before the ack of NEWLEADER
                 self._send(packet(wire.PING, zxid, wire.sessions(self.engine.host.touched())))
         elif kind == wire.SYNC and phase == ACTIVE:
@@ -430,4 +432,15 @@ class Learner:
         """Mode, leader and details."""
         mode = ("follower" if self.voter else "observer") if self.phase == ACTIVE else "looking"
         state = "following" if self.voter else "observing"
-        return mode, self.leader, {"peer_state": f"{state} - {PHASES[self.phase]}", "pending_syncs": len(self._syncs)}
+        return (
+            mode,
+            self.leader,
+            {"peer_state": f"{state} - {PHASES[self.phase]}", "pending_syncs": len(self._syncs), "lag": self._lag()},
+        )
+
+    def _lag(self) -> int:
+        """Transactions that the leader had proposed at its last ping and that are not applied here."""
+        applied = self.engine.committed
+        if applied >> 32 == self._proposed >> 32:
+            return max(0, self._proposed - applied)
+        return self._proposed & COUNTER_MAX if applied < self._proposed else 0
