@@ -108,6 +108,15 @@ def spoiled(cluster: Cluster) -> list[int]:
     return [number for number, member in members if member.kind == "java" and sign in member.log_path.read_bytes()]
 
 
+def compare(cluster: Cluster, found: dict[int, Dump]) -> tuple[list[str], list[int]]:
+    """How the members' trees differ, and which members are left out: those that are `spoiled` and do differ."""
+    bad = spoiled(cluster)
+    whole = {number: tree for number, tree in found.items() if number not in bad}
+    left_out = [number for number in bad if whole and differences({**whole, number: found[number]})]
+    kept = {number: tree for number, tree in found.items() if number not in left_out}
+    return differences(kept), left_out
+
+
 def ephemerals_now(cluster: Cluster) -> set[str]:
     """All ephemerals of the run on one member."""
     with RawClient("127.0.0.1", cluster.members[0].port) as client:

@@ -48,11 +48,13 @@ KNOWN: tuple[tuple[str, str], ...] = (
 
 # Java servers of 3.8.0 do this to each other: a follower that joins under load gets proposals before NEWLEADER and
 # fails (ZOOKEEPER-4394), its log thread goes on and logs what comes again (4541), and its MBeans are left over.
+JOINED_UNDER_LOAD = r"Exception when following the leader\njava.lang.NullPointerException.*\"pif\" is null"
 AMONG_JAVA: tuple[tuple[str, str], ...] = (
-    (r"Exception when following the leader\njava.lang.NullPointerException.*\"pif\" is null", "ZOOKEEPER-4394"),
+    (JOINED_UNDER_LOAD, "ZOOKEEPER-4394"),
     (r"FileTxnLog - Current zxid (\d+) is <= \1 for create", "ZOOKEEPER-4541"),
     (r"Failed to register (MBean|with JMX)", "it follows again"),
 )
+AFTER_THAT = (r"FileTxnLog - Current zxid \d+ is <= \d+ for create", "several that come again (4541)")
 
 _LINE = re.compile(r"^(\[.*?\] )?(WARN|ERROR) ")
 
@@ -65,6 +67,8 @@ def complaints(log: str, java_leads: bool = False) -> list[str]:
     """
     found = []
     known = (*KNOWN, *AMONG_JAVA) if java_leads else KNOWN
+    if java_leads and re.search(JOINED_UNDER_LOAD, log):
+        known += (AFTER_THAT,)
     lines = log.splitlines()
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         if _LINE.match(line):

@@ -134,12 +134,10 @@ class Run:
             over.set()
             for keeper in keepers:
                 keeper.join(30)
-        self.figures.spoiled = spoiled = checks.spoiled(self.cluster)
-        whole = {number: tree for number, tree in found.items() if number not in spoiled}
-        self.figures.left_out = [n for n in spoiled if checks.differences({**whole, n: found[n]})]
+        self.figures.spoiled = checks.spoiled(self.cluster)
+        wrong, self.figures.left_out = checks.compare(self.cluster, found)
         for number in self.figures.left_out:
             del found[number]
-        wrong = checks.differences(found)
         for number in found:
             wrong += checks.ephemerals(self.book.lives, found[number], lives)
         self._assert(wrong + checks.history(self.book, next(iter(found.values()))))
