@@ -9,12 +9,15 @@ from typing import Any
 
 from corekit_zab.learner import Learner
 
+from corekit.codec import ops
 from corekit.model.sessions import Session, SessionTracker
 from corekit.model.tree import Tree
-from corekit.replica import apply
+from corekit.replica import apply, prepare, replica
 from corekit.replica.connection import Connection
 from corekit.replica.events import Applier
 from corekit.replica.image import StateImage
+from corekit.replica.prepare import Preparer
+from corekit.replica.reads import Reads
 from corekit.replica.remote import Remote
 from corekit.replica.replica import Replica
 from corekit.testing.sim.server import Server
@@ -155,3 +158,100 @@ def snapshot_without_sessions(patch: Patch) -> None:
 
     original = StateImage.capture
     patch(StateImage, "capture", capture)
+
+
+# --------------------------------------------------------------------------- multi, coming back, clocks, late requests
+@mutant(3, workload="sessions")
+def multi_carried_out_up_to_its_failure(patch: Patch) -> None:
+    """What stands before the part of a multi that cannot be carried out stays."""
+
+    def changes_of(tree: Tree, txn: Any) -> Any:
+        if txn.type != ops.MULTI:
+            return original(tree, txn)
+        changes: list[Any] = []
+        for sub in txn.subs:
+            apply._one(tree, sub, changes)
+        return changes
+
+    original = apply.changes_of
+    patch(apply, "changes_of", changes_of)
+    patch(replica, "changes_of", changes_of)
+
+
+@mutant(3, workload="sessions")
+def check_in_a_multi_is_not_looked_at(patch: Patch) -> None:
+    """A check succeeds whatever the version is."""
+
+    def check(self: Preparer, request: Any, zxid: int, now_ms: int) -> Any:
+        try:
+            return original(self, request, zxid, now_ms)
+        except prepare.Refused:
+            return ops.CHECK, request.body, (), b""
+
+    original = Preparer._check
+    patch(Preparer, "_check", check)
+
+
+@mutant(3, workload="sessions")
+def set_watches_tells_nothing(patch: Patch) -> None:
+    """ZOOKEEPER-1412: what a client missed before it came back is not told, its watches are set anew."""
+
+    def restore(self: Reads, connection: Connection, seen: int, lists: list[list[bytes]]) -> None:
+        original(self, connection, 1 << 62, lists)
+
+    original = Reads._restore_watches
+    patch(Reads, "_restore_watches", restore)
+
+
+@mutant(3, workload="sessions")
+def set_watches_tells_everything(patch: Patch) -> None:
+    """A client that comes back is told of every znode, changed or not."""
+
+    def restore(self: Reads, connection: Connection, seen: int, lists: list[list[bytes]]) -> None:
+        original(self, connection, 0, lists)
+
+    original = Reads._restore_watches
+    patch(Reads, "_restore_watches", restore)
+
+
+@mutant(3, workload="sessions")
+def set_watches_watches_nothing(patch: Patch) -> None:
+    """What did not change while a client was away is not watched on."""
+
+    def restore(self: Reads, connection: Connection, seen: int, lists: list[list[bytes]]) -> None:
+        original(self, connection, seen, lists)
+        self._watches.forget(connection)
+
+    original = Reads._restore_watches
+    patch(Reads, "_restore_watches", restore)
+
+
+@mutant(3, workload="sessions")
+def recursive_watches_do_not_come_back(patch: Patch) -> None:
+    """setWatches2 is taken for setWatches."""
+    patch(Reads, "_set_watches2", Reads._set_watches)
+
+
+@mutant(20, workload="sessions")
+def sessions_by_the_wall_clock(patch: Patch) -> None:
+    """Sessions expire by the wall clock, which jumps."""
+
+    def set_time(self: Replica, now_ms: int, wall_ms: int) -> None:
+        original(self, wall_ms, wall_ms)
+
+    original = Replica.set_time
+    patch(Replica, "set_time", set_time)
+
+
+@mutant(12, workload="sessions")
+def late_requests_of_a_session_that_moved(patch: Patch) -> None:
+    """Nobody looks whether a session has moved before a request of its old connection is carried out."""
+
+    def forwarded(self: Remote, origin: int, session_id: int, *rest: Any) -> None:
+        session = self._replica.sessions.sessions.get(session_id)
+        if session is not None:
+            session.home = None
+        original(self, origin, session_id, *rest)
+
+    original = Remote.forwarded
+    patch(Remote, "forwarded", forwarded)

@@ -142,6 +142,7 @@ class Cluster:
         self.checker.nodes = {node.sid: node for node in self.nodes}
         self.nemesis = Nemesis(world, self.net, self.nodes, voters)
         self.clients: list[Any] = []
+        self.nemesis.clients = self.clients
 
     def add_clients(self, count: int, keys: int) -> None:
         """Clients with sessions 1 .. count."""
@@ -286,6 +287,8 @@ def _liveness(cluster: Cluster) -> None:
     tick = cluster.setup.tick_ms * MS
     world.note("healing")
     cluster.net.heal_all()
+    for client in cluster.clients:
+        client.heal()
     for node in cluster.nodes:
         node.sync_us = 2 * MS
         if node.disk.failing is not None:

@@ -32,12 +32,13 @@ class Client:
     """One session.
 
     Attributes:
-        session: its number.
+        session, number: its number.
         done, lost: operations answered, and those whose connection broke.
         pace: mean pause between operations in microseconds; 0 is as fast as it goes.
         depth: writes in flight.
         stopped: it sends nothing new.
         resting: it pauses for long.
+        rate: of its clock, which nothing of it reads.
     """
 
     def __init__(self, world: World, checker: Checker, model: Keys, nodes: list[Node], session: int, keys: int) -> None:
@@ -45,7 +46,7 @@ class Client:
         self.checker = checker
         self.model = model
         self.nodes = nodes
-        self.session = session
+        self.session = self.number = session
         self.random = world.random(f"client{session}")
         self.keys = [b"k%d" % number for number in range(keys)]
         self.pace = 50 * MS
@@ -54,6 +55,8 @@ class Client:
         self.lost = 0
         self.stopped = False
         self.resting = False
+        self.rate = 1.0
+        self._cut = False
         self._cxid = 0
         self._seen = 0
         self._node: Node | None = None
@@ -68,7 +71,7 @@ class Client:
         self.world.after(self.random.randrange(1, 3) * MS, self._arrive, node)
 
     def _arrive(self, node: Node) -> None:
-        if node.paused or not node.serving or _kv(node).applied < self._seen:
+        if self._cut or node.paused or not node.serving or _kv(node).applied < self._seen:
             self.world.after(self.random.randrange(20, 200) * MS, self._connect)
             return
         self._node = node
@@ -85,6 +88,16 @@ class Client:
             self.lost += len(self._waiting)
             self._waiting.clear()
             self.world.after(self.random.randrange(10, 100) * MS, self._connect)
+
+    def cut(self, up: bool, down: bool) -> None:
+        """Its connection breaks, and no other comes about until `heal`."""
+        self._cut = up or down
+        if self._cut:
+            self._lose(self._connection)
+
+    def heal(self) -> None:
+        """Its network works again."""
+        self.cut(False, False)
 
     # ---------------------------------------------------------------------------------------- operations
     def _next(self, connection: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corekit.testing.sim.world import MS, SECOND, World
 
@@ -25,8 +25,10 @@ KINDS = (
     "kill", "kill leader", "power", "power all", "churn", "pause", "pause leader", "isolate", "isolate leader", "split",
     "one way", "flap", "reset", "slow disk", "disk error", "wipe", "damage",
 )  # fmt: skip
+LATER = ("clock", "drift", "client cut")  # with a generator of their own: seeds from before them stay what they were
 TORN = "torn send"
-ALL_KINDS = (*KINDS, TORN, *(f"at {point}" for point in FREQUENT + RARE))  # as they are counted
+ALL_KINDS = (*KINDS, *LATER, TORN, *(f"at {point}" for point in FREQUENT + RARE))  # as they are counted
+DRIFT = 0.08  # of a clock at most
 
 
 class Nemesis:
@@ -34,6 +36,7 @@ class Nemesis:
 
     Attributes:
         resting: no new faults for now; those that were begun end.
+        clients: of the ensemble; their links are cut, and their clocks drift.
         plan: kind of fault -> mean pause between two of them in seconds.
         points: name of a crash point -> chance that the process dies there.
         tear: chance that a quorum link breaks in the middle of what is sent on it.
@@ -44,14 +47,16 @@ class Nemesis:
         self.net = net
         self.nodes = nodes
         self.voters = voters
+        self.clients: list[Any] = []
         self.random: Random = world.random("nemesis")
+        self.later: Random = world.random("nemesis of clocks and clients")
         self.stopped = False
         self.resting = False
         self.plan: dict[str, float] = {}
         self.points: dict[str, float] = {}
         self.tear = 0.0
         self._kinds: dict[str, Callable[[], None]] = {
-            kind: getattr(self, "_" + kind.replace(" ", "_")) for kind in KINDS
+            kind: getattr(self, "_" + kind.replace(" ", "_")) for kind in KINDS + LATER
         }
         for node in nodes:
             node.strike = self._strike
@@ -61,14 +66,17 @@ class Nemesis:
         """Draw this seed's faults (swarm testing: a world with few kinds finds what one with all kinds hides)."""
         draw = self.random
         for kind in self._kinds:
-            if draw.random() < 0.4:
-                self.plan[kind] = draw.choice((2.0, 5.0, 15.0, 40.0))
+            if self._draws(kind).random() < 0.4:
+                self.plan[kind] = self._draws(kind).choice((2.0, 5.0, 15.0, 40.0))
         for points, chances in ((FREQUENT, (0.00003, 0.0002, 0.001)), (RARE, (0.003, 0.02, 0.1))):
             if draw.random() < 0.5:
                 chance = draw.choice(chances)
                 self.points.update({point: chance for point in points if draw.random() < 0.5})
         if draw.random() < 0.3:
             self.tear = draw.choice((0.0005, 0.005, 0.03))
+
+    def _draws(self, kind: str) -> Random:
+        return self.later if kind in LATER else self.random
 
     def leave_out(self, kinds: Collection[str]) -> None:
         """Kinds of `ALL_KINDS` that shall not happen in this world."""
@@ -91,7 +99,7 @@ class Nemesis:
         self.stopped = True
 
     def _schedule(self, kind: str) -> None:
-        self.world.after(int(self.random.expovariate(1 / self.plan[kind]) * SECOND), self._happen, kind)
+        self.world.after(int(self._draws(kind).expovariate(1 / self.plan[kind]) * SECOND), self._happen, kind)
 
     def _happen(self, kind: str) -> None:
         if not self.stopped:
@@ -245,6 +253,36 @@ class Nemesis:
         if links:
             self._fault("reset")
             self.net.reset(self.random.choice(links))
+
+    def _client_cut(self) -> None:
+        """Nothing from a client gets through, or nothing to it, or neither, whichever server it turns to."""
+        client = self.later.choice(self.clients)
+        self._fault("client cut")
+        up, down = self.later.choice(((True, False), (False, True), (True, True)))
+        self.world.note("client cut", client.number, up, down)
+        client.cut(up, down)
+        delay = self.later.choice((100 * MS, SECOND, 5 * SECOND, 30 * SECOND))
+        self.world.after(1 + int(self.later.random() * delay), client.heal)
+
+    # ----------------------------------------------------------------------------------------------- clocks
+    def _clock(self) -> None:
+        """Somebody sets the wall clock of a server, forward or back; of the leader more often than of others."""
+        leaders = [node for node in self.nodes if node.serving == "leader"]
+        node = self.later.choice(leaders if leaders and self.later.random() < 0.5 else self.nodes)
+        self._fault("clock")
+        jump_ms = int(self.later.choice((-1, 1)) * self.later.choice((1000, 60_000, 3_600_000)) * self.later.random())
+        self.world.note("clock", node.sid, jump_ms)
+        node.wall_offset_ms += jump_ms
+
+    def _drift(self) -> None:
+        """The clock of a server or client begins to run faster or slower."""
+        self._fault("drift")
+        rate = 1 + self.later.uniform(-DRIFT, DRIFT)
+        at = self.later.randrange(len(self.nodes) + len(self.clients))
+        if at < len(self.nodes):
+            self.nodes[at].drift(rate)
+        else:
+            self.clients[at - len(self.nodes)].rate = rate
 
     # ------------------------------------------------------------------------------------------------ disks
     def _slow_disk(self) -> None:

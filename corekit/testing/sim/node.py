@@ -75,6 +75,8 @@ class Node:
         powered: the machine has power; without, peers get no answer at all.
         impaired: its disk was wiped or damaged, and it has not synchronised since.
         vouched: the operator says that this server's data, or that it has none, is right.
+        rate: of its monotonic clock; `drift` changes it.
+        wall_offset_ms: how far its wall clock is off.
         sync_us: how long a sync takes.
         keep_log: entries left in the log when it is purged.
         strike: called with the name of each call of consensus; True kills the process there.
@@ -103,6 +105,9 @@ class Node:
         self.consensus: EnsembleConsensus
         self.random = world.random(f"node{sid}")
         self.rate = 1.0
+        self.wall_offset_ms = 0
+        self._clock_us = 1_000_000 * sid * MS  # what its clock showed when it began to run at this rate
+        self._clock_since = 0
         self.clients: dict[int, Callable[[], None]] = {}
         self.disk = SimDisk(world.random(f"disk{sid}"), lambda: checker.durable(self))
         self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -131,7 +136,15 @@ class Node:
 
     def clock(self) -> int:
         """This server's milliseconds."""
-        return 1_000_000 * self.sid + int(self.world.now * self.rate) // MS
+        return (self._clock_us + int((self.world.now - self._clock_since) * self.rate)) // MS
+
+    def drift(self, rate: float) -> None:
+        """From now on the monotonic clock runs so many times as fast as it should; it does not jump."""
+        self.world.note("drift", self.sid, round(rate, 3))
+        self._clock_us += int((self.world.now - self._clock_since) * self.rate)
+        self._clock_since = self.world.now
+        self.rate = rate
+        self._after()
 
     def crash(self, *, power: bool) -> None:
         """The process is killed, or the whole machine loses power."""

@@ -8,6 +8,7 @@ Not here: sockets and tasks (`corekit.testing.world` runs those).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +27,21 @@ WALL_MS = 1_700_000_000_000  # where the wall clocks begin
 
 
 class Link:
-    """A client's connection, as TCP gives it: bytes in order, each way, until it breaks.
+    """A client's connection, as TCP gives it: bytes in order, each way, until it ends.
+
+    A direction that is cut holds its bytes; they arrive when it heals, also those of a client that has long left.
 
     Attributes:
-        broken: nothing gets through any more.
+        left: the client has given it up; what it sent may still arrive.
+        ended: the server has, and the client knows.
         session: the server's side; None once the server has closed it.
     """
 
     def __init__(
         self, world: World, delay: Callable[[], int], got: Callable[[Link, bytes], None], lost: Callable[[Link], None]
     ) -> None:
-        self.broken = False
+        self.left = False
+        self.ended = False
         self.session: ClientSession | None = None
         self._world = world
         self._delay = delay
@@ -44,6 +49,17 @@ class Link:
         self._lost = lost
         self._up_at = 0
         self._down_at = 0
+        self._up_cut = self._down_cut = False
+        self._up_held: deque[tuple[Callable[[Link, bytes], None], bytes]] = deque()
+        self._down_held: deque[bytes | None] = deque()
+
+    def cut(self, up: bool, down: bool) -> None:
+        """Which directions hold their bytes from now on; what the others have held arrives."""
+        self._up_cut, self._down_cut = up, down
+        while self._up_held and not self._up_cut:
+            self._up(*self._up_held.popleft())
+        while self._down_held and not self._down_cut:
+            self._down(self._down_held.popleft())
 
     def to_server(self, deliver: Callable[[Link, bytes], None], data: bytes) -> None:
         """Bytes from the client."""
@@ -56,14 +72,26 @@ class Link:
         self._world.after(self._down_at - self._world.now, self._return, data)
 
     def _arrive(self, deliver: Callable[[Link, bytes], None], data: bytes) -> None:
-        if not self.broken:
-            deliver(self, data)
+        if self._up_cut or self._up_held:
+            self._up_held.append((deliver, data))
+        else:
+            self._up(deliver, data)
 
     def _return(self, data: bytes | None) -> None:
-        if self.broken:
+        if self._down_cut or self._down_held:
+            self._down_held.append(data)
+        else:
+            self._down(data)
+
+    def _up(self, deliver: Callable[[Link, bytes], None], data: bytes) -> None:
+        if not self.ended:
+            deliver(self, data)
+
+    def _down(self, data: bytes | None) -> None:
+        if self.left or self.ended:
             return
         if data is None:
-            self.broken = True
+            self.ended = True
             self._lost(self)
         else:
             self._got(self, data)
@@ -154,8 +182,8 @@ class Server(Kernel):
         return self.replica.tree.digest if self.replica.tree.zxid else 0
 
     def wall_ms(self) -> int:
-        """Every machine's own; they differ by up to some seconds."""
-        return WALL_MS + self._node.sid * 700 + self._node.world.now // MS
+        """Every machine's own: they differ, and are set forward and back."""
+        return WALL_MS + self._node.sid * 700 + self._node.wall_offset_ms + self._node.world.now // MS
 
     def begin(self, now_ms: int) -> None:
         """A turn begins."""

@@ -7,6 +7,7 @@ names. Rules that hold for the history itself are checked as it grows:
     Z2  an ephemeral znode is created by a session that lives, and is gone with it
     Z3  sequence names rise, so they are unique and in the order of their creation
     Z4  a session is opened once
+    F1  the requests of a session are decided in the order in which they were sent, across all its connections
     I18 a request is decided once
 """
 
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from corekit.codec import ops
 from corekit.codec.txns import Txn, decode
+from corekit.model.watches import CREATED, DATA_CHANGED, DELETED
 from corekit.testing.sim.world import Violation
 
 
@@ -29,15 +31,29 @@ class State(NamedTuple):
     czxid: int
     mzxid: int
     owner: int
+    ctime: int
+    mtime: int
+
+
+class Change(NamedTuple):
+    """One change of a znode; `kind` is that of the event that tells it."""
+
+    zxid: int
+    kind: int
+    path: bytes
 
 
 class Decision(NamedTuple):
-    """What a request came to."""
+    """What a request came to; `paths` are those of the parts of a multi."""
 
     zxid: int
     kind: int
     error: int
     path: bytes
+    paths: tuple[bytes, ...] = ()
+
+
+_NOBODY = State(b"", 0, 0, 0, 0, 0, 0)
 
 
 class _Past:
@@ -69,6 +85,8 @@ class Znodes:
         self._children: dict[bytes, tuple[list[int], list[frozenset[bytes]]]] = {}
         self._requests: dict[tuple[int, int], Decision] = {}
         self._sequences: dict[bytes, int] = {}
+        self._beneath: dict[bytes, list[Change]] = {}
+        self._newest: dict[int, int] = {}
 
     # ------------------------------------------------------------------------------------------ history
     def decide(self, zxid: int, entry: bytes) -> None:
@@ -78,8 +96,18 @@ class Znodes:
             if (txn.session, txn.cxid) in self._requests:
                 raise Violation("I18", f"the request {txn.session:x}/{txn.cxid} was decided twice")
             error = txn.error if txn.type == ops.ERROR else 0
-            self._requests[txn.session, txn.cxid] = Decision(zxid, txn.type, error, txn.path)
+            paths = tuple(sub.path for sub in txn.subs)
+            self._requests[txn.session, txn.cxid] = Decision(zxid, txn.type, error, txn.path, paths)
+            if txn.type != ops.ERROR:
+                self._in_order(txn, zxid)
         self._apply(txn, zxid)
+
+    def _in_order(self, txn: Txn, zxid: int) -> None:
+        newest = self._newest.get(txn.session, 0)
+        if txn.cxid < newest:
+            text = f"0x{zxid:x} carries out the request {txn.cxid} of the session {txn.session:x}"
+            raise Violation("F1", f"{text} after its request {newest}")
+        self._newest[txn.session] = txn.cxid
 
     def _apply(self, txn: Txn, zxid: int) -> None:
         kind = txn.type
@@ -93,7 +121,9 @@ class Znodes:
             old = self._must(txn.path, zxid)
             if txn.version != old.version + 1:
                 raise Violation("Z1", f"0x{zxid:x} makes version {txn.version} of {txn.path!r} out of {old.version}")
-            self._put(txn.path, zxid, State(txn.data[4:], txn.version, old.czxid, zxid, old.owner))
+            self._put(
+                txn.path, zxid, old._replace(data=txn.data[4:], version=txn.version, mzxid=zxid, mtime=txn.time_ms)
+            )
         elif kind == ops.DELETE:
             self._must(txn.path, zxid)
             self._put(txn.path, zxid, None)
@@ -120,7 +150,8 @@ class Znodes:
             if number <= self._sequences.get(parent, -1):
                 raise Violation("Z3", f"0x{zxid:x} creates {path!r} behind number {self._sequences[parent]}")
             self._sequences[parent] = number
-        self._put(path, zxid, State(txn.data[4:], 0, zxid, zxid, txn.session if txn.ephemeral else 0))
+        owner = txn.session if txn.ephemeral else 0
+        self._put(path, zxid, State(txn.data[4:], 0, zxid, zxid, owner, txn.time_ms, txn.time_ms))
 
     def _must(self, path: bytes, zxid: int) -> State:
         state = self.now.get(path)
@@ -143,6 +174,9 @@ class Znodes:
             before = names[-1] if names else frozenset()
             zxids.append(zxid)
             names.append(before - {name} if state is None else before | {name})
+        kind = DELETED if state is None else DATA_CHANGED if was else CREATED
+        top = path[: path.find(b"/", 1)] if path.count(b"/") > 1 else path
+        self._beneath.setdefault(top, []).append(Change(zxid, kind, path))
 
     # -------------------------------------------------------------------------------------------- asked
     def decided(self, session: int, cxid: int) -> Decision | None:
@@ -161,6 +195,20 @@ class Znodes:
         place = bisect_right(zxids, zxid)
         return names[place - 1] if place else frozenset()
 
+    def changes_beneath(self, path: bytes) -> list[Change]:
+        """Every change of a znode below the root and of all beneath it, in order; the list grows."""
+        return self._beneath.setdefault(path, [])
+
+    def first_change(self, path: bytes, zxid: int) -> Change | None:
+        """The first change of a znode after `zxid`."""
+        past = self._past.get(path)
+        place = bisect_right(past.zxids, zxid) if past is not None else 0
+        if past is None or place == len(past.zxids):
+            return None
+        before = past.values[place - 1] if place else None
+        kind = DELETED if past.values[place] is None else CREATED if before is None else DATA_CHANGED
+        return Change(past.zxids[place], kind, path)
+
     def changed_after(self, path: bytes, zxid: int, *, children: bool) -> int | None:
         """The zxid of the first change of a znode, or of the list of its children, after `zxid`."""
         past = self._past.get(path)
@@ -176,5 +224,5 @@ class Znodes:
         for path in sorted(set(theirs) | set(self.now)):
             mine, other = self.now.get(path), theirs.get(path)
             if mine != other:
-                rule = "Z2" if (mine or other or State(b"", 0, 0, 0, 0)).owner else "I19"
+                rule = "Z2" if (mine or other or _NOBODY).owner else "I19"
                 raise Violation(rule, f"server {sid} has {other} for {path!r} at 0x{zxid:x}, it is {mine}")
