@@ -82,6 +82,7 @@ class Search:
         self._left = effort
         self._read = {one.value for one in operations if not merge or (one.kind == GET and one.result == OK)}
         self._pending: list[_Pending] = []  # in the order of their ends
+        self._reading: list[_Pending] = []  # those of them that change nothing
         self._free: list[int] = []
         self._bits = 0
         self._forever = 0  # bits of unknown outcomes
@@ -113,6 +114,8 @@ class Search:
                 continue
             pending = here.pop(number)
             self._pending.remove(pending)
+            if not one.changes:
+                self._reading.remove(pending)
             after = self._returned(pending, configs)
             if not after:
                 return Failure(one, tuple(sorted({state_text(state) for state, _ in configs})))
@@ -134,6 +137,8 @@ class Search:
         while at and self._pending[at - 1].operation.end > one.end:
             at -= 1
         self._pending.insert(at, pending)
+        if not one.changes:
+            self._reading.append(pending)
         return pending
 
     def _step(self, state: State, pending: _Pending) -> State:
@@ -145,8 +150,8 @@ class Search:
     def _absorb(self, config: Config) -> Config:
         """Let all reads on their way take effect that say what the state is."""
         state, mask = config
-        for pending in self._pending:
-            if not mask & pending.bit and not pending.operation.changes and self._step(state, pending) == state:
+        for pending in self._reading:
+            if not mask & pending.bit and self._step(state, pending) == state:
                 mask |= pending.bit
         return state, mask
 

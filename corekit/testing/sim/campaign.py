@@ -319,7 +319,9 @@ def _liveness(cluster: Cluster) -> None:
     cluster.boot()
     everybody = {node.sid for node in cluster.nodes}
     _demand(cluster, everybody, bound, "L1", "does not come together")
-    world.run(world.now + 20 * tick)
+    world.run(world.now + 10 * tick)
+    cluster.calm(True)  # with all those requests there is nothing to be seen that a storm does not show
+    world.run(world.now + 10 * tick)
     epochs = {node.disk.volatile.current for node in cluster.nodes if node.sid in core}
     world.run(world.now + 20 * tick)
     if not cluster.setup.rollover_at and epochs != {

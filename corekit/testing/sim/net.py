@@ -79,7 +79,6 @@ class _Pipe:
     waiting: int = 0
     told: bool = False  # the sender was told that bytes wait
     held: deque[bytes | None] = field(default_factory=deque)  # None is the end of the stream
-    on_way: int = 0
     dead: bool = False
     torn: bool = False  # what is sent now is lost, the link is about to break
 
@@ -213,18 +212,20 @@ class Net:
             self._put_whole(pipe, data)
 
     def _put_whole(self, pipe: _Pipe, data: bytes | None) -> None:
-        pipe.last_at = max(pipe.last_at + 1, self.world.now + self._delay())
-        pipe.on_way += 1
-        self.world.after(pipe.last_at - self.world.now, self._arrive, pipe, data)
+        now = self.world.now
+        at = now + self._delay()
+        if at <= pipe.last_at:
+            at = pipe.last_at + 1
+        pipe.last_at = at
+        self.world.after(at - now, self._arrive, pipe, data)
 
     def _arrive(self, pipe: _Pipe, data: bytes | None) -> None:
-        pipe.on_way -= 1
         target = self._ends.get(pipe.target_link)
-        blocked = (pipe.source, pipe.target) in self.cuts or (target is not None and not target.open)
-        if blocked or pipe.held:
-            if not pipe.held:
+        held = pipe.held
+        if held or (target is not None and not target.open) or (pipe.source, pipe.target) in self.cuts:
+            if not held:
                 self.world.after(GIVE_UP, self._give_up, pipe)
-            pipe.held.append(data)
+            held.append(data)
             return
         self._deliver(pipe, data)
 

@@ -112,6 +112,7 @@ class Node:
         self.disk = SimDisk(world.random(f"disk{sid}"), lambda: checker.durable(self))
         self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._answers: list[tuple[str, Any]] = []
+        self._started = False
         self._syncing = False
         self._timer: Event | None = None
         self._timer_at = 0
@@ -125,6 +126,7 @@ class Node:
         self.up = True
         self.powered = True
         self.incarnation += 1
+        self._started = False
         self.world.note("boot", self.sid)
         self.consensus = self.make(self.sid, self.random)
         self.replica = self._replica(self, self.consensus)
@@ -144,7 +146,7 @@ class Node:
         self._clock_us += int((self.world.now - self._clock_since) * self.rate)
         self._clock_since = self.world.now
         self.rate = rate
-        self._after()
+        self._settle()
 
     def crash(self, *, power: bool) -> None:
         """The process is killed, or the whole machine loses power."""
@@ -180,7 +182,7 @@ class Node:
         for action, args in inbox:
             if self.incarnation == incarnation:
                 self.turn(action, *args)
-        self._after()
+        self._settle()
 
     def turn(self, action: Callable[..., None], *args: Any) -> None:
         """Let the process do one thing."""
@@ -192,8 +194,9 @@ class Node:
         try:
             now_ms = self.clock()
             self.replica.begin(now_ms)
-            if action != self.replica.start:
+            if self._started:
                 self.consensus.tick(now_ms)
+            self._started = True
             action(*args)
             self.replica.flush()
             self._write_state()
@@ -208,16 +211,20 @@ class Node:
             raise
         except Exception as error:
             raise Violation("I20", f"server {self.sid} broke: {error!r}") from error
-        self._after()
+        self._after(now_ms)
 
-    def _after(self) -> None:
-        if not self.up or self.paused:
-            return
+    def _settle(self) -> None:
+        """Something changed that is no turn."""
+        if self.up and not self.paused:
+            self._after(self.clock())
+
+    def _after(self, now_ms: int) -> None:
+        """What follows from a turn: a sync, and a timer."""
         if not self._syncing and (self._answers or self.disk.dirty):
             self._syncing = True
             delay = int(self.sync_us * (0.5 + self.random.random()))
             self.world.after(delay, self._synced, self.incarnation, self.disk.begin_sync(), len(self._answers))
-        wake = max(1, int((self.consensus.wake_at - self.clock()) / self.rate)) * MS
+        wake = max(1, int((self.consensus.wake_at - now_ms) / self.rate)) * MS
         if self._timer is None or self.world.now + wake < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -243,7 +250,7 @@ class Node:
         if answers:
             self.turn(self._answer, answers)
         else:
-            self._after()
+            self._settle()
 
     def _answer(self, answers: list[tuple[str, Any]]) -> None:
         for at, (what, value) in enumerate(answers):
@@ -277,7 +284,8 @@ class Node:
 
     # -------------------------------------------------------------------------------------- Machine (kv.py)
     def _point(self, name: str) -> None:
-        self.world.count("point." + name)
+        counters, counted = self.world.counters, "point." + name
+        counters[counted] = counters.get(counted, 0) + 1
         if self.strike(self, name):
             self.world.note("died at", self.sid, name)
             raise Died

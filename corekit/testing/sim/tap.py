@@ -63,7 +63,9 @@ class QuorumTap:
         if kind == "election":
             self._election(source, connection, data)
             return
-        state = self._connections.setdefault(connection, _Connection())
+        state = self._connections.get(connection)
+        if state is None:
+            state = self._connections[connection] = _Connection()
         if state.raw is not None and source == state.leader:
             state.raw += data
             at = state.raw.find(_SIGNATURE)
@@ -71,7 +73,9 @@ class QuorumTap:
                 state.raw = state.raw[-len(_SIGNATURE) :]
                 return
             data, state.raw = state.raw[at + len(_SIGNATURE) :], None
-        reader = state.readers.setdefault(source, PacketReader(wire.PACKET_BYTES_MAX))
+        reader = state.readers.get(source)
+        if reader is None:
+            reader = state.readers[source] = PacketReader(wire.PACKET_BYTES_MAX)
         for kind_, zxid, body, _ in reader.feed(data):
             self._packet(state, source, target, kind_, zxid, body)
             if kind_ == wire.SNAP:
