@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from corekit.cli.tree_watch import Watches
-    from corekit.client import Client
+    from corekit.client import Client, StateChange
 
 HISTORY_SHOWN = 11  # as zkCli
 HISTORY_KEPT = 1000
@@ -68,6 +68,7 @@ class Link:
     def __init__(self, zk: Client, watches: Watches) -> None:
         self.zk = zk
         self.watches = watches
+        self.begun = zk.state
 
 
 class Shell:
@@ -122,6 +123,7 @@ class Shell:
         except BaseException as error:
             raise failure(error) from error
         self._context = context
+        self._show_state(self._link.begun)
 
     def close(self) -> None:
         """End the session, if there is one."""
@@ -139,17 +141,24 @@ class Shell:
         from corekit.cli.tree_watch import Watches
 
         async with self._target.connect() as zk, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._show_states, zk)
-            yield Link(zk, Watches(tasks, zk, self.show))
+            link = Link(zk, Watches(tasks, zk, self.show))
+            tasks.start_soon(self._show_states, link)
+            yield link
             tasks.cancel_scope.cancel()
 
-    async def _show_states(self, zk: Client) -> None:
+    async def _show_states(self, link: Link) -> None:
+        before = link.begun  # shown by `open`, so that it comes before the first prompt
+        async for change in link.zk.states():
+            if change != before:
+                self._show_state(change)
+            before = change
+
+    def _show_state(self, change: StateChange) -> None:
         from corekit.cli.text import event_text
 
-        async for change in zk.states():
-            name = STATES.get(change.state.value)
-            if name is not None and name != "Closed":
-                self.show(event_text("None", None, name))
+        name = STATES.get(change.state.value)
+        if name is not None and name != "Closed":
+            self.show(event_text("None", None, name))
 
     def show(self, text: str) -> None:
         """Print what was not asked for, unless `printwatches off`."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import random
-import select
 import signal
 import subprocess
 import sys
@@ -17,6 +15,7 @@ import pytest
 
 from tests.cli.bodies import Body
 from tests.cli.conftest import SETTINGS, Tool, finish, until
+from tests.cli.terminal import Terminal
 from tests.support.servers import Server
 
 SESSION = 3.0  # seconds
@@ -158,44 +157,6 @@ def test_many_with_killed_holders_never_overlap(tool: Tool, root: str, body: Bod
 
 
 # ---------------------------------------------------------------------------------------- a terminal
-class Terminal:
-    """A process with a terminal of its own."""
-
-    def __init__(self, tool: Tool, *arguments: str) -> None:
-        self.master, slave = pty.openpty()
-        self.process = tool.start(
-            *arguments,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
-        )
-        os.close(slave)
-        self.shown = ""
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def wait_for(self, text: str) -> None:
-        """Read until the text has been shown."""
-
-        def seen() -> bool:
-            if select.select([self.master], [], [], 0)[0]:
-                try:
-                    self.shown += os.read(self.master, 4096).decode("utf-8", "replace")
-                except OSError:
-                    pass
-            return text in self.shown
-
-        until(seen, f"{text!r} is shown")
-
-    def close(self) -> int:
-        code = self.process.wait(20)
-        os.close(self.master)
-        return code
-
-
 def test_the_command_has_the_terminal(tool: Tool, root: str) -> None:
     """It can read from it; Ctrl-C is its own; Ctrl-Z does not stop it, since its lock would be lost."""
     script = "import sys; print('ready', flush=True); print('got', input(), flush=True)\ntry: input()\n"
