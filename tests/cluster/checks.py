@@ -24,6 +24,7 @@ from tests.support.rawzk import (
 
 Node = tuple[bytes | None, Stat, tuple[tuple[int, str, str], ...]]
 CONFIG = "/zookeeper/config"
+MISMATCH = "Digests are not matching"  # what a Java server logs
 _WINDOW = 64  # requests in flight while a tree is read
 
 
@@ -98,14 +99,21 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
 
 
 def spoiled(cluster: Cluster) -> list[int]:
-    """Java members whose log thread died of ZOOKEEPER-4409, so that their log may have a hole.
+    """Java members whose history may be wrong through bugs of Apache ZooKeeper 3.8.0.
 
-    It happens to Apache ZooKeeper 3.8.0 when its leader goes away while it acknowledges. Transactions that wait for
-    that thread are lost, and later ones are logged behind the hole, though no message between servers was missing.
+    - One whose log thread died of ZOOKEEPER-4409, which happens when its leader goes away while it acknowledges.
+      Transactions that wait for that thread are lost, and later ones are logged behind the hole, though no message
+      between servers was missing.
+    - Where all voters are Java servers, one that says that its digest is not its leader's: a leader that was cut off
+      keeps in its tree what it had only proposed (the family of ZOOKEEPER-2845). Among voters of both kinds this counts
+      as wrong.
     """
-    sign = b'java.lang.NullPointerException: Cannot invoke "java.net.Socket.isClosed()"'
-    members = [(number, cluster.member(number)) for number in cluster.numbers]
-    return [number for number, member in members if member.kind == "java" and sign in member.log_path.read_bytes()]
+    dead_thread = b'java.lang.NullPointerException: Cannot invoke "java.net.Socket.isClosed()"'
+    signs = [dead_thread]
+    if all(cluster.member(number).kind == "java" for number in cluster.numbers if number not in cluster.observers):
+        signs.append(MISMATCH.encode())
+    logs = {n: cluster.member(n).log_path.read_bytes() for n in cluster.numbers if cluster.member(n).kind == "java"}
+    return [number for number, log in logs.items() if any(sign in log for sign in signs)]
 
 
 def compare(cluster: Cluster, found: dict[int, Dump]) -> tuple[list[str], list[int]]:

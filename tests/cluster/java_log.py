@@ -51,10 +51,10 @@ KNOWN: tuple[tuple[str, str], ...] = (
 JOINED_UNDER_LOAD = r"Exception when following the leader\njava.lang.NullPointerException.*\"pif\" is null"
 AMONG_JAVA: tuple[tuple[str, str], ...] = (
     (JOINED_UNDER_LOAD, "ZOOKEEPER-4394"),
-    (r"FileTxnLog - Current zxid (\d+) is <= \1 for create", "ZOOKEEPER-4541"),
+    (r"FileTxnLog - Current zxid (\d+) is <= \1 for \w+", "ZOOKEEPER-4541"),
     (r"Failed to register (MBean|with JMX)", "it follows again"),
 )
-AFTER_THAT = (r"FileTxnLog - Current zxid \d+ is <= \d+ for create", "several that come again (4541)")
+AFTER_THAT = (r"FileTxnLog - Current zxid \d+ is <= \d+ for \w+", "several that come again (4541)")
 
 _LINE = re.compile(r"^(\[.*?\] )?(WARN|ERROR) ")
 

@@ -28,8 +28,8 @@ class Figures:
     looks: int = 0
     sessions: int = 0
     sessions_lost: int = 0
-    spoiled: list[int] = field(default_factory=list)  # Java members that met ZOOKEEPER-4409
-    left_out: list[int] = field(default_factory=list)  # and have a hole in their history since
+    spoiled: list[int] = field(default_factory=list)  # Java members that met bugs of theirs
+    left_out: list[int] = field(default_factory=list)  # and have a wrong history since
     gaps_ms: list[int] = field(default_factory=list)  # from the end of a round to the next write of every writer
 
     def __str__(self) -> str:
