@@ -387,6 +387,9 @@ class Settings:
     # corekit's own
     plugins: tuple[str, ...] = setting((), "plugins", names, "plugins to use; kinds not named get their default")
     plugins_excluded: tuple[str, ...] = setting((), "plugins.excluded", names, "plugins never to use")
+    quorum_members_only: bool = setting(
+        False, "quorum.membersOnly", boolean, "only the members' addresses may connect to the ports between servers"
+    )
     log_format: str = setting("human", "log.format", choice("human", "json"), "form of the log lines")
     log_level: str = setting(
         "info", "log.level", choice("debug", "info", "warning", "error"), "least important messages that are logged"

@@ -20,6 +20,7 @@ import trio
 from corekit.api import EnsembleConsensus
 from corekit.errors import UserError
 from corekit.server.client_port import FastPort
+from corekit.server.members import MemberAddresses
 from corekit.server.sockets import peer_of
 
 log = logging.getLogger("corekit.ensemble")
@@ -27,6 +28,7 @@ log = logging.getLogger("corekit.ensemble")
 _RECV_BYTES = 512 * 1024
 _JOIN_BYTES = 64 * 1024
 _ACCEPTS_A_TURN = 16
+_UNKNOWN_MAX = 64  # connections from unknown addresses that wait for a lookup
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 
 
@@ -53,6 +55,7 @@ class PeerLinks:
         turn: runs something as a turn of its own.
         connect_timeout_ms: for dialling.
         keep_alive: SO_KEEPALIVE on links.
+        members: whose addresses may connect; None: any.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class PeerLinks:
         *,
         connect_timeout_ms: int,
         keep_alive: bool,
+        members: MemberAddresses | None = None,
     ) -> None:
         self._port = port
         self._consensus = consensus
@@ -71,6 +75,8 @@ class PeerLinks:
         self._turn = turn
         self._connect_timeout_s = connect_timeout_ms / 1000
         self._keep_alive = keep_alive
+        self._members = members
+        self._unknown = 0  # connections whose address is being looked up
         self._links: dict[int, _Link] = {}
         self._dirty: list[_Link] = []
         self._next = 1
@@ -120,9 +126,32 @@ class PeerLinks:
                     raise
                 log.error("no file descriptor is left for another server", extra={"error": str(error)})
                 return
-            link = self._new(kind, peer_of(name).address)
-            self._attach(link, sock)
-            self._consensus.link_opened(link.number, kind, link.peer, False)
+            address = peer_of(name).address
+            if self._members is None or self._members.knows(address):
+                self._accepted(sock, kind, address)
+            elif self._unknown < _UNKNOWN_MAX:
+                self._unknown += 1
+                self._nursery.start_soon(self._look_up, self._members, sock, kind, address)
+            else:
+                sock.close()
+
+    def _accepted(self, sock: socket.socket, kind: str, address: str) -> None:
+        link = self._new(kind, address)
+        self._attach(link, sock)
+        self._consensus.link_opened(link.number, kind, address, False)
+
+    async def _look_up(self, members: MemberAddresses, sock: socket.socket, kind: str, address: str) -> None:
+        try:
+            admitted = await members.admits(address, kind)
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            self._unknown -= 1
+        if admitted:
+            self._turn(lambda: self._accepted(sock, kind, address))
+        else:
+            sock.close()
 
     async def _dial(self, link: _Link, host: str, port: int) -> None:
         why = f"no connection within {self._connect_timeout_s:g} s"

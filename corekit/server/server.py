@@ -27,6 +27,7 @@ from corekit.server.blame import culprit
 from corekit.server.client_port import FastPort, plain_socket
 from corekit.server.disk import DiskWorker
 from corekit.server.kernel import Kernel
+from corekit.server.members import MemberAddresses
 from corekit.server.memory import few_arenas, give_back
 from corekit.server.metrics import Registry
 from corekit.server.operations import Operations
@@ -245,6 +246,7 @@ class Server:
         consensus, s = self.kernel.consensus, self.settings
         if not isinstance(consensus, EnsembleConsensus):
             return
+        others = (address.host for spec in s.servers if spec.sid != s.my_id for address in spec.addresses)
         self.links = self.kernel.links = PeerLinks(
             self.port,
             consensus,
@@ -252,6 +254,7 @@ class Server:
             self.turn,
             connect_timeout_ms=s.cnx_timeout_ms,
             keep_alive=s.tcp_keep_alive,
+            members=MemberAddresses(others) if s.quorum_members_only else None,
         )
         self.kernel.ensemble_text = self.view.membership()
         mine = next(spec for spec in s.servers if spec.sid == s.my_id)

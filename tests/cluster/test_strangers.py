@@ -56,10 +56,11 @@ def ports_of(cluster: Cluster, number: int) -> tuple[int, int]:
     return int(quorum), int(election)
 
 
-def say(port: int, *parts: bytes) -> bytes:
+def say(port: int, *parts: bytes, source: str = "127.0.0.1") -> bytes:
     """Connect, send, and read what comes within a moment."""
     heard = b""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0) as sock:
+    where = ("127.0.0.1", port)
+    with contextlib.suppress(OSError), socket.create_connection(where, 1.0, source_address=(source, 0)) as sock:
         sock.settimeout(0.2)
         for part in parts:
             sock.sendall(part)
@@ -236,3 +237,22 @@ def test_connections_that_stay_silent_are_closed(calm: tuple[Cluster, list[str]]
         with contextlib.suppress(ConnectionResetError):
             assert sock.recv(100) == b""
         sock.close()
+
+
+@pytest.mark.parametrize("only", [False, True], ids=["anybody", "members-only"])
+def test_only_members_addresses_may_connect(make_cluster: Callable[..., Cluster], only: bool) -> None:
+    """Somebody elsewhere says that it is a member that is away, to each of the others."""
+    cluster = make_cluster(["corekit"] * 3, {"quorum.membersOnly": str(only).lower()})
+    absent = next(n for n in cluster.numbers if n != cluster.leader_number())
+    cluster.member(absent).kill()
+    leader = cluster.leader_number()
+    quorum, election = ports_of(cluster, leader)
+    told = say(quorum, follower_info(absent, 1), source="127.0.0.9")
+    assert (told == b"") == only
+    told = say(election, hello(absent), notification(0, absent, 0, 1 << 40, 1), source="127.0.0.9")
+    if only:
+        assert told == b""
+        eventually(lambda: "address=127.0.0.9" in cluster.member(leader).log(), "it is told who was refused")
+    cluster.up(absent)
+    cluster.wait_all()
+    assert checks.differences(checks.dumps(cluster)) == []
