@@ -179,7 +179,7 @@ InvalidCallbackError = _define(INVALID_CALLBACK, "InvalidCallbackError", "invali
 InvalidACLError = _define(INVALID_ACL, "InvalidACLError", "invalid ACL")
 AuthFailedError = _define(AUTH_FAILED, "AuthFailedError", "authentication failed")
 SessionMovedError = _define(SESSION_MOVED, "SessionMovedError", "session moved to another server")
-NotReadOnlyError = _define(NOT_READ_ONLY, "NotReadOnlyError", "server is read-only")
+NotReadOnlyError = _define(NOT_READ_ONLY, "NotReadOnlyError", "server is read-only, or its disk is almost full")
 EphemeralOnLocalSessionError = _define(
     EPHEMERAL_ON_LOCAL_SESSION, "EphemeralOnLocalSessionError", "ephemeral nodes need a global session"
 )

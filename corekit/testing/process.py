@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 _START_S = 60.0
@@ -26,13 +26,18 @@ class ServerProcess:
     Args:
         environ: further variables of its environment.
         directory: where it runs; here by default.
+        within: a command that runs it, such as `nsenter` with its options.
 
     Attributes:
         lines: what it has printed on stderr so far.
     """
 
     def __init__(
-        self, *arguments: str, environ: Mapping[str, str] | None = None, directory: str | os.PathLike[str] | None = None
+        self,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("COREKIT_", "ZOO_"))}
         command = [sys.executable, "-m", "corekit", "serve", "--client-port", "0", "-s", "admin.enableServer=false"]
@@ -40,7 +45,7 @@ class ServerProcess:
         self._changed = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
-            [*command, *arguments],
+            [*within, *command, *arguments],
             env=variables | dict(environ or {}),
             cwd=directory,
             stderr=subprocess.PIPE,

@@ -100,7 +100,9 @@ class SessionClient(Connected):
         self._next(self._link)
 
     def disconnected(self) -> None:
-        """The connection is gone."""
+        """The connection is gone. A client that has asked for the end of its session does not go on with it."""
+        if any(asked.op == ops.CLOSE_SESSION for asked in self._asked):
+            self.forget_session()
         self.finish()
         self._watching.lost()
 
