@@ -1,4 +1,4 @@
-"""A server whose disk is full: it refuses writes in time, and ends if that was not enough. What it acknowledged is kept.
+"""A server whose disk is full: it refuses writes, and ends if that was not enough; what it acknowledged is kept.
 
 The disk is a real one, a small tmpfs. The end is also brought about by a library between the server and the system that
 answers every write with ENOSPC, which is what is left where nothing can be mounted.
