@@ -1,14 +1,15 @@
 """A disk that is slow, fails or loses power, for a child process: a small C library for LD_PRELOAD, and its control.
 
-Every `write`, `pwrite`, `fsync`, `fdatasync` and `sync_file_range` of the child on a file below one folder first reads
-the control file, and sleeps or fails as it says. Other files are left alone, so that the child can still log.
+Every `write`, `pwrite`, `pwritev2`, `fsync` and `fdatasync` of the child on a file below one folder first reads the
+control file, and sleeps or fails as it says. Other files are left alone, so that the child can still log.
 
     library = build(tmp_path)            # None where there is no C compiler: skip the test
     faults = DiskFaults(library, tmp_path / "faults", below=data_dir)
     child = subprocess.Popen(command, env=faults.environment())
     faults.set(fsync_errno=errno.EIO)
 
-A power cut: after the child was killed, `cut_power` takes from every file what it had not synced, all of it. A kill
+A power cut: after the child was killed, `cut_power` takes from every file what it had not synced, all of it; what was
+written over something else is put back. A kill
 alone never finds a missing fsync, because the kernel still writes what it was given. Names of files count as durable
 at once.
 
@@ -19,10 +20,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+_UNDO = struct.Struct("=qq")
 _SOURCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -33,6 +36,7 @@ _SOURCE = r"""
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -93,6 +97,35 @@ static void note(const char *journal, struct stat *stat, const char *content) {
     errno = saved;
 }
 
+/* What was written over something else, until it is synced: int64 offset, int64 length, the old bytes. Length -1: the
+   newest of that offset is synced. */
+static void undo_name(char *name, size_t size, unsigned long inode) {
+    snprintf(name, size, "%s.%lu.undo", getenv("DISK_FAULTS_JOURNAL"), inode);
+}
+
+static void keep(int fd, off_t at, long size) {
+    char name[4096], *old;
+    struct stat stat;
+    long head[2] = {at, size}, got;
+    int saved = errno, undo;
+    if (!getenv("DISK_FAULTS_JOURNAL") || !concerned(fd) || fstat(fd, &stat) || !S_ISREG(stat.st_mode)) return;
+    if (size >= 0 && at >= stat.st_size) return;
+    undo_name(name, sizeof name, stat.st_ino);
+    if ((undo = open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0) abort();
+    if (size < 0) {
+        if (real_write(undo, head, sizeof head) != sizeof head) abort();
+    } else {
+        old = malloc(sizeof head + size);
+        got = pread(fd, old + sizeof head, size, at);
+        head[1] = got;
+        memcpy(old, head, sizeof head);
+        if (got < 0 || real_write(undo, old, sizeof head + got) != (ssize_t)sizeof head + got) abort();
+        free(old);
+    }
+    close(undo);
+    errno = saved;
+}
+
 static int synced(int fd, const char *name) {
     struct plan plan = plan_for(fd);
     int (*real)(int) = dlsym(RTLD_NEXT, name), result;
@@ -108,7 +141,13 @@ static int synced(int fd, const char *name) {
     if (plan.fsync_errno) { errno = plan.fsync_errno; return -1; }
     result = real(fd);
     if (!real_write) real_write = dlsym(RTLD_NEXT, "write");
-    if (result == 0 && known) note(journal, &stat, small ? content : NULL);
+    if (result == 0 && known) {
+        char undo[4096];
+        if (!real_unlink) real_unlink = dlsym(RTLD_NEXT, "unlink");
+        undo_name(undo, sizeof undo, stat.st_ino);
+        real_unlink(undo);
+        note(journal, &stat, small ? content : NULL);
+    }
     return result;
 }
 
@@ -118,6 +157,8 @@ static void forget(struct stat *stat) {
     char name[4096];
     if (!journal || stat->st_nlink != 1 || !S_ISREG(stat->st_mode)) return;
     snprintf(name, sizeof name, "%s.%lu", journal, (unsigned long)stat->st_ino);
+    real_unlink(name);
+    undo_name(name, sizeof name, stat->st_ino);
     real_unlink(name);
     stat->st_size = -1;
     note(journal, stat, NULL);
@@ -159,11 +200,38 @@ ssize_t write(int fd, const void *data, size_t size) {
 ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
     struct plan plan = plan_for(fd);
     if (!real_pwrite) real_pwrite = dlsym(RTLD_NEXT, "pwrite");
+    if (!real_write) real_write = dlsym(RTLD_NEXT, "write");
+    keep(fd, at, size);
+    if (plan.short_write && size > 1) real_pwrite(fd, data, size / 2, at);
     if (plan.write_errno) { errno = plan.write_errno; return -1; }
     return real_pwrite(fd, data, size, at);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off_t at) { return pwrite(fd, data, size, at); }
+
+/* One buffer, written and synced at once (RWF_DSYNC): as a pwrite and an fdatasync of what it wrote. */
+ssize_t pwritev2(int fd, const struct iovec *data, int count, off_t at, int flags) {
+    ssize_t size;
+    struct plan plan = plan_for(fd);
+    struct stat stat;
+    if (count != 1) { errno = ENOSYS; return -1; }
+    size = pwrite(fd, data->iov_base, data->iov_len, at);
+    if (size < 0 || !(flags & RWF_DSYNC)) return size;
+    if (plan.fsync_delay_ms) {
+        struct timespec wait = {plan.fsync_delay_ms / 1000, plan.fsync_delay_ms % 1000 * 1000000L};
+        nanosleep(&wait, NULL);
+    }
+    if (plan.fsync_errno) { errno = plan.fsync_errno; return -1; }
+    if (getenv("DISK_FAULTS_JOURNAL") && concerned(fd) && fstat(fd, &stat) == 0) {
+        keep(fd, at, -1);
+        note(getenv("DISK_FAULTS_JOURNAL"), &stat, NULL);
+    }
+    return size;
+}
+
+ssize_t pwritev64v2(int fd, const struct iovec *data, int count, off_t at, int flags) {
+    return pwritev2(fd, data, count, at, flags);
+}
 """
 
 
@@ -234,10 +302,32 @@ class DiskFaults:
             elif copy.exists() and copy.stat().st_size == sizes[inode]:
                 lost += size - sizes[inode]
                 file.write_bytes(copy.read_bytes())
-            elif size > sizes[inode]:
-                lost += size - sizes[inode]
-                os.truncate(file, sizes[inode])
+            else:
+                lost += self._undo(file)
+                if size > sizes[inode]:
+                    lost += size - sizes[inode]
+                    os.truncate(file, sizes[inode])
         return lost
+
+    def _undo(self, file: Path) -> int:
+        """Put back what was overwritten and not synced. Returns the bytes."""
+        record = self._journal.with_name(f"{self._journal.name}.{file.stat().st_ino}.undo")
+        data = record.read_bytes() if record.exists() else b""
+        undone: list[tuple[int, bytes]] = []
+        at = 0
+        while len(data) - at >= _UNDO.size:
+            offset, size = _UNDO.unpack_from(data, at)
+            at += _UNDO.size
+            if size < 0:
+                undone = [old for old in undone if old[0] != offset]
+            else:
+                undone.append((offset, data[at : at + size]))
+                at += size
+        with open(file, "r+b") as stream:
+            for offset, old in reversed(undone):
+                stream.seek(offset)
+                stream.write(old)
+        return sum(len(old) for _, old in undone)
 
     def _files(self) -> list[Path]:
         return [file for file in self._below.rglob("*") if file.is_file()]

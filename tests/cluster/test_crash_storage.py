@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from corekit_storage_rocks import database
+from corekit_storage_rocks import journal
 from corekit_storage_rocks.storage import RocksStorage
 
 from corekit.errors import EXIT_DISK
@@ -28,12 +28,15 @@ class ForgetfulStorage(RocksStorage):
     """Says that it synced, and did not: what the power cut must find."""
 
     def sync(self) -> None:
-        self._database.log.flush_wal(False)
+        journal = self._database._journal
+        with self._database._gate:
+            frame, at, _ = journal.take()
+            os.pwrite(journal._fd, frame, at)
 
 
 def flushing_storage(path: Path) -> RocksStorage:
-    """Flushes its memtables all the time, so that a crash meets flushes and compactions."""
-    database.FLUSH_BYTES = 30_000
+    """Begins a segment and flushes its memtables all the time, so that a crash meets flushes and compactions."""
+    journal.SEGMENT_BYTES = 30_000
     return RocksStorage(path)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from corekit_storage_rocks import journal
 from corekit_storage_rocks.database import Database
 from corekit_storage_rocks.records import LOG_END, log_key
 from corekit_storage_rocks.storage import RocksStorage
@@ -28,7 +29,7 @@ class TestRocks(StorageSuite):
         return RocksStorage(path)
 
     def lose_end(self, storage: Storage, path: Path, zxid: int) -> None:
-        database = Database(path / "db", None)
+        database = Database(path / "db", path / "journal")
         database.log.delete_range(log_key(zxid + 1), LOG_END)
         database.sync()
         database.close()
@@ -44,7 +45,7 @@ class TestRocks(StorageSuite):
                 name = os.readlink(f"/proc/self/fd/{fd}")
             except FileNotFoundError:
                 continue
-            if name.endswith(".log") and "/db/" in name:
+            if name.endswith(".journal"):
                 os.dup2(full, fd)
                 broken += 1
         os.close(full)
@@ -65,11 +66,11 @@ class TestLogDirectory:
         yield storage
         storage.close()
 
-    def test_the_write_ahead_log_is_there(self, storage: RocksStorage, path: Path) -> None:
+    def test_the_journal_is_there(self, storage: RocksStorage, path: Path) -> None:
         storage.append(1, [b"x" * 1000], 1)
         storage.sync()
-        assert sum(file.stat().st_size for file in (path / "log/wal").glob("*.log")) > 1000
-        assert not list((path / "data/db").glob("*.log"))
+        assert any(b"x" * 1000 in file.read_bytes() for file in (path / "log/journal").iterdir())
+        assert not (path / "data/journal").exists()
 
     @pytest.mark.parametrize(
         ("log_dir", "message"),
@@ -97,7 +98,7 @@ class TestLogDirectory:
             storage.open()
         assert storage.open(set_aside=True).damage
         assert (path / "data/db.damaged-1").exists()
-        assert (path / "log/wal.damaged-1").exists()
+        assert (path / "log/journal.damaged-1").exists()
 
     def test_a_log_directory_belongs_to_one(self, storage: RocksStorage, path: Path) -> None:
         storage.close()
@@ -163,7 +164,7 @@ def test_what_belongs_beside_the_data_is_not_foreign(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "has format 2, this corekit reads format 1"),
+        ({"format": 1}, "has format 1, this corekit reads format 2"),
         ({"storage": "sqlite"}, "belongs to corekit/sqlite"),
         ({"product": "other"}, "belongs to other/rocks"),
         ({"format": None}, "cannot be read"),
@@ -203,7 +204,7 @@ def unlink(folder: Path, pattern: str) -> None:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory as a killed process left it: 200 batches of three entries in the write-ahead log, all synced."""
+    """A directory as a killed process left it: 200 batches of three entries in the journal, all synced."""
     path = tmp_path_factory.mktemp("killed") / "data"
     program = (
         "import os, sys, pathlib; from corekit_storage_rocks.storage import RocksStorage\n"
@@ -223,8 +224,13 @@ def copy(killed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(killed, tmp_path / "copy"))
 
 
-def wal_of(path: Path) -> Path:
-    return max(path.glob("db/*.log"), key=lambda file: file.stat().st_size)
+def segment_of(path: Path) -> Path:
+    return path / "journal" / "0000000001.journal"
+
+
+def end_of(file: Path) -> int:
+    """Where the frames end and the zeroes begin."""
+    return len(file.read_bytes().rstrip(b"\0"))
 
 
 def test_a_killed_process_loses_nothing(copy: Path) -> None:
@@ -245,30 +251,36 @@ Damage = Callable[[Path], object]
 
 
 def cut(amount: Callable[[int], int]) -> Damage:
-    return lambda path: os.truncate(wal_of(path), amount(wal_of(path).stat().st_size))
+    return lambda path: os.truncate(segment_of(path), amount(end_of(segment_of(path))))
+
+
+def flip_at(place: Callable[[int], int]) -> Damage:
+    return lambda path: flip(segment_of(path), place(end_of(segment_of(path))))
 
 
 def zero_tail(path: Path) -> None:
-    size = wal_of(path).stat().st_size
-    os.truncate(wal_of(path), size - 1000)
-    os.truncate(wal_of(path), size)
+    segment = segment_of(path)
+    size, end = segment.stat().st_size, end_of(segment)
+    os.truncate(segment, end - 1000)
+    os.truncate(segment, size)
 
 
 DAMAGES: dict[str, Damage] = {
-    "bit in the middle": lambda path: flip(wal_of(path), wal_of(path).stat().st_size // 2),
-    "bit at the end": lambda path: flip(wal_of(path), wal_of(path).stat().st_size - 1),
-    "log cut to nothing": cut(lambda size: 0),
-    "log cut by a byte": cut(lambda size: size - 1),
-    "log cut in half": cut(lambda size: size // 2),
+    "bit in the middle": flip_at(lambda end: end // 2),
+    "bit at the end": flip_at(lambda end: end - 1),
+    "bit at the start": flip_at(lambda end: 0),
+    "journal cut to nothing": cut(lambda end: 0),
+    "journal cut by a byte": cut(lambda end: end - 1),
+    "journal cut in half": cut(lambda end: end // 2),
     "zeroes at the end": zero_tail,
-    "log missing": lambda path: wal_of(path).unlink(),
+    "segment missing": lambda path: segment_of(path).unlink(),
+    "journal missing": lambda path: shutil.rmtree(path / "journal"),
     "CURRENT missing": lambda path: unlink(path, "db/CURRENT"),
     "MANIFEST missing": lambda path: unlink(path, "db/MANIFEST*"),
     "MANIFEST altered": lambda path: flip(next(path.glob("db/MANIFEST*")), 50),
     "floor missing": lambda path: unlink(path, "floor"),
     "floor altered": lambda path: (path / "floor").write_bytes(os.urandom(4096)),
     "database missing": lambda path: shutil.rmtree(path / "db"),
-    "database empty": lambda path: unlink(path, "db/*"),
 }
 
 
@@ -299,22 +311,27 @@ def test_damage_is_found_and_named(copy: Path, kind: str) -> None:
     storage.close()
 
 
-def test_a_torn_tail_that_was_never_synced_is_no_damage(copy: Path) -> None:
-    with open(wal_of(copy), "ab") as stream:
-        stream.write(os.urandom(100))
-    storage = RocksStorage(copy)
-    assert storage.open() == Recovery(1, 1, 300, 600, fresh=False)
-    storage.close()
+@pytest.mark.parametrize("torn", [b"\1" * 100, b"ckj1" * 8 + b"\0" * 40 + b"ckj1"])
+def test_a_torn_tail_that_was_never_synced_is_no_damage(copy: Path, torn: bytes) -> None:
+    with open(segment_of(copy), "r+b") as stream:
+        stream.seek(end_of(segment_of(copy)))
+        stream.write(torn)
+    for _ in range(2):  # what comes after it is not mistaken for lost
+        storage = RocksStorage(copy)
+        assert storage.open() == Recovery(1, 1, 300, 600, fresh=False)
+        shutil.copytree(copy, copy.with_name("killed again"))
+        storage.close()
+        shutil.rmtree(copy)
+        copy.with_name("killed again").rename(copy)
 
 
-def test_no_single_flipped_bit_of_the_log_is_served(copy: Path, killed: Path) -> None:
+def test_no_single_flipped_bit_of_the_journal_is_served(copy: Path, killed: Path) -> None:
     rng = random.Random(4)
-    name = wal_of(copy).name
-    original = wal_of(killed).read_bytes()
+    end = end_of(segment_of(killed))
     for _ in range(60):
         shutil.rmtree(copy)
         shutil.copytree(killed, copy)
-        flip(copy / "db" / name, offset := rng.randrange(len(original)), mask := 1 << rng.randrange(8))
+        flip(segment_of(copy), offset := rng.randrange(end), mask := 1 << rng.randrange(8))
         storage = RocksStorage(copy)
         try:
             recovery = storage.open()
@@ -322,6 +339,49 @@ def test_no_single_flipped_bit_of_the_log_is_served(copy: Path, killed: Path) ->
             continue
         assert recovery.damage, f"bit {mask} of byte {offset} was not noticed"
         storage.close()
+
+
+@pytest.fixture
+def segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A directory as a crash leaves it, with several segments in the journal that are not in tables yet."""
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 7_000)
+    monkeypatch.setattr(Database, "_in_tables", lambda self: False)
+    monkeypatch.setattr(Database, "_new_memtables", lambda self: None)
+    storage = RocksStorage(tmp_path / "data")
+    storage.open()
+    for zxid in range(1, 101):
+        storage.append(zxid, entries_of(zxid, zxid), zxid)
+        storage.sync()
+    shutil.copytree(tmp_path / "data", tmp_path / "crashed")
+    monkeypatch.undo()
+    storage.close()
+    found = sorted((tmp_path / "crashed" / "journal").glob("*.journal"))
+    assert len(found) >= 4
+    return found
+
+
+def test_segments_are_read_one_after_the_other(segments: list[Path]) -> None:
+    storage = RocksStorage(segments[0].parent.parent)
+    assert storage.open().last_zxid == 100
+    assert log_of(storage, 0) == list(range(1, 101))
+    storage.close()
+    assert len(list(segments[0].parent.glob("*.journal"))) == 1, "what is in tables is not kept"
+    assert storage.open() == Recovery(0, 0, 0, 100, fresh=False)
+    storage.close()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_segment_that_is_missing_or_shorter_is_damage(segments: list[Path], number: int) -> None:
+    path = segments[0].parent.parent
+    segment = segments[number]
+    content = segment.read_bytes()
+    last = content.rindex(b"ckj1")  # where its last frame begins: cut there, every frame that is left is sound
+    for damage in (segment.unlink, lambda: segment.write_bytes(content[:last]), lambda: segment.write_bytes(b"")):
+        damage()
+        with pytest.raises(DamagedError, match="missing"):
+            RocksStorage(path).open()
+        segment.write_bytes(content)
+    assert RocksStorage(path).open().damage is None
 
 
 def test_recovery_that_is_killed_can_be_begun_again(copy: Path) -> None:
@@ -408,8 +468,14 @@ def test_a_missing_table_is_found(in_tables: Path) -> None:
         (in_tables / "hidden").rename(table)
 
 
+def test_an_empty_database_is_found(in_tables: Path) -> None:
+    unlink(in_tables, "db/*")
+    with pytest.raises(DamagedError, match="journal is missing"):
+        RocksStorage(in_tables).open()
+
+
 def test_a_missing_record_breaks_the_chain(in_tables: Path) -> None:
-    database = Database(in_tables / "db", None)
+    database = Database(in_tables / "db", in_tables / "journal")
     database.log.delete(log_key(1500))
     database.close()
     with pytest.raises(DamagedError, match="the log record of 0x5dd: the hash chain is broken"):
@@ -417,7 +483,7 @@ def test_a_missing_record_breaks_the_chain(in_tables: Path) -> None:
 
 
 def test_a_missing_old_record_is_found_when_it_is_read(in_tables: Path) -> None:
-    database = Database(in_tables / "db", None)
+    database = Database(in_tables / "db", in_tables / "journal")
     database.log.delete(log_key(500))
     database.close()
     storage = RocksStorage(in_tables)
@@ -433,14 +499,16 @@ def test_a_truncation_that_was_lost_is_damage(tmp_path: Path) -> None:
     storage.open()
     storage.append(1, entries_of(1, 9), 9)
     storage.close()
-    shutil.copytree(tmp_path / "data/db", tmp_path / "old")
+    for part in ("db", "journal"):
+        shutil.copytree(tmp_path / "data" / part, tmp_path / "old" / part)
     storage.open()
     storage.truncate(5)
     storage.append(6, [b"new"] * 20, 25)
     storage.truncate(9)
     storage.close()
-    shutil.rmtree(tmp_path / "data/db")
-    shutil.copytree(tmp_path / "old", tmp_path / "data/db")
+    for part in ("db", "journal"):
+        shutil.rmtree(tmp_path / "data" / part)
+        shutil.move(tmp_path / "old" / part, tmp_path / "data" / part)
     recovery = storage.open()
     assert recovery.damage is not None
     assert "truncation" in recovery.damage
@@ -458,7 +526,8 @@ def test_a_closed_directory_comes_back_whole_after_its_first_failure(tmp_path: P
     with pytest.raises(StorageError, match=r"syncing .* failed"):
         storage.sync()
     storage.close()
-    assert storage.open() == Recovery(0, 0, 0, 9, fresh=False)
+    assert storage.open().last_zxid in (9, 10)  # what failed is unknown, not undone
+    assert log_of(storage, 0)[:9] == list(range(1, 10))
     storage.close()
 
 

@@ -17,7 +17,7 @@ api_version = API_VERSION
 
 @hookimpl
 def make_storage(context: Context) -> RocksStorage:
-    """Storage in the server's data directory; its write-ahead log goes to `dataLogDir` if that is another one."""
+    """Storage in the server's data directory; its journal goes to `dataLogDir` if that is another one."""
     from corekit_storage_rocks.storage import RocksStorage
 
     settings = context.settings

@@ -1,16 +1,19 @@
-"""RocksDB as the storage uses it: options, two column families, iteration that does not hide errors.
+"""RocksDB as the storage uses it: options, two column families, the journal before it, iteration that hides no errors.
 
 Rules
-- `put` and `write` touch memory only (`manual_wal_flush`): rocksdict holds the interpreter lock during them, so a
-  synced one, or even a plain `write` system call, would stop the whole server while the disk is busy. `sync`
-  (flush_wal) writes and syncs what has collected, and releases that lock meanwhile.
+- `put` and `write` touch memory only: the memtable and what the journal will write next. `sync` writes the journal.
+  rocksdict holds the interpreter lock in `put` and `write`, so one that waited for the disk would stop the server.
+- `_gate` keeps RocksDB and the journal in the same order. When a segment is full, `sync` holds it while it syncs the
+  rest and starts a new memtable in both families: a table never has what the journal does not, and both families end
+  at the same moment. `JOURNAL_KEY` in each says at the start of which segment. When both are in tables, the segments
+  before it are free.
+- Replaying operations that a table has already is harmless: all of them are replayed to the end, in order.
 - Nothing is iterated with `items()`, `keys()` or `values()`: they end without an error at a damaged block. `scan`
   asks for the status at the end.
-- The memtables are large and flushed in time in the background, because a write that has to wait for a memtable
-  waits with the interpreter lock held. For the same reason RocksDB's own slow-downs of writes are switched off.
+- The memtables are large, because a write that has to wait for a memtable waits with the interpreter lock held. For the
+  same reason RocksDB's own slow-downs of writes are switched off.
 - The log has a column family of its own: its records arrive in key order, so that compaction can move its files
   instead of rewriting them, and the state's files are rewritten only when the state changes.
-- WAL recovery is `tolerate_corrupted_tail_records`: the default mode drops everything after a flipped bit silently.
 
 Not here: what the records mean (`records.py`, `storage.py`).
 """
@@ -18,7 +21,7 @@ Not here: what the records mean (`records.py`, `storage.py`).
 from __future__ import annotations
 
 import os
-import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,59 +29,89 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DBCompressionType,
-    DBRecoveryMode,
     Options,
     Rdict,
     RdictIter,
     ReadOptions,
     WriteBatch,
+    WriteOptions,
 )
 
 from corekit.errors import DamagedError
+from corekit_storage_rocks.journal import DELETE, DELETE_RANGE, PUT, Journal, operation, operations
+from corekit_storage_rocks.records import JOURNAL_KEY, STATE_JOURNAL_KEY
 
-MEMTABLE_BYTES = 64 * 1024 * 1024
-FLUSH_BYTES = 16 * 1024 * 1024  # flush long before a memtable is full: a switch inside a write would stall it
-WAL_BUFFER_BYTES = 16 * 1024 * 1024  # above this a write goes to the file at once
-LOG_FLUSHES_PER_STATE_FLUSH = 8  # bounds the write-ahead log that recovery has to replay
-_PAIR_OVERHEAD_BYTES = 80  # of a key in the memtable, roughly
+MEMTABLE_BYTES = 128 * 1024 * 1024  # more than a segment brings: a switch inside a write would stall it
+_REPLAY_BYTES = 1024 * 1024  # written to RocksDB at a time
 _READAHEAD_BYTES = 2 * 1024 * 1024
 _STATE = "state"
 
 
-class Database:
-    """An open RocksDB with the column families `log` and `state`."""
+LOG, STATE = 0, 1  # the families, as the journal names them
 
-    def __init__(self, path: Path, wal: Path | None, *, point_in_time: bool = False) -> None:
+
+class Batch:
+    """Operations that become durable together, or not at all."""
+
+    def __init__(self, database: Database) -> None:
+        self.rocks = WriteBatch(raw_mode=True)
+        self.operations: list[bytes] = []
+        self._handles = database.handles
+
+    def put(self, key: bytes, value: bytes, family: int = LOG) -> None:
+        """Set a key."""
+        self.rocks.put(key, value, self._handles[family])
+        self.operations.append(operation(PUT, family, key, value))
+
+    def delete(self, key: bytes, family: int = LOG) -> None:
+        """Remove a key; it need not be there."""
+        self.rocks.delete(key, self._handles[family])
+        self.operations.append(operation(DELETE, family, key, b""))
+
+    def delete_range(self, start: bytes, end: bytes, family: int = LOG) -> None:
+        """Remove start <= key < end."""
+        self.rocks.delete_range(start, end, self._handles[family])
+        self.operations.append(operation(DELETE_RANGE, family, start, end))
+
+
+class Database:
+    """An open RocksDB with the column families `log` and `state`, and its journal."""
+
+    def __init__(self, path: Path, journal: Path, *, up_to_damage: bool = False) -> None:
         """Open, and create if `path` holds nothing.
 
-        `point_in_time`: accept a write-ahead log that is damaged in the middle, up to the damage (for `salvage`).
+        `up_to_damage`: accept a journal that is damaged in the middle, up to the damage (for `salvage`).
 
         Raises:
-            DamagedError: RocksDB refuses what is there, or files that it would silently do without are missing.
+            DamagedError: RocksDB refuses what is there, the journal does, or files are missing.
         """
         names = set(os.listdir(path)) if path.exists() else set()
         if names and "CURRENT" not in names:
             raise DamagedError(f"{path / 'CURRENT'} is missing")
-        if wal is not None:
-            wal.mkdir(exist_ok=True)
-        mode = DBRecoveryMode.point_in_time() if point_in_time else DBRecoveryMode.tolerate_corrupted_tail_records()
-        log_options, state_options = _options(mode, wal), _options(mode, wal)
+        log_options, state_options = _options(), _options()
         try:
-            log = Rdict(str(path), log_options, column_families={"default": log_options, _STATE: state_options})
+            log = Rdict(str(path), log_options, column_families={"default": log_options, "state": state_options})
         except Exception as error:  # rocksdict raises plain Exception for every status
-            logs = sorted(name for name in os.listdir(wal or path) if name.endswith(".log"))
-            hint = "" if str(path) in str(error) else f" (its write-ahead log is {', '.join(logs) or 'missing'})"
+            hint = "" if str(path) in str(error) else " (its files are those of a database that did not use a journal)"
             raise DamagedError(f"{path} cannot be opened: {error}{hint}") from error
         self.path = path
+        self._gate = threading.Lock()
         self._log: Rdict | None = log
-        self._state: Rdict | None = log.get_column_family(_STATE)
-        self.state_handle = log.get_column_family_handle(_STATE)
-        self.put = log.put  # of a log record; unsynced
-        self.write = log.write  # of a WriteBatch; unsynced
-        self._flush_wal = log.flush_wal
-        self.log_bytes = 0  # in the log's memtable, about
-        self.state_bytes = 0
-        self._log_flushes = 0
+        self._state: Rdict | None = log.get_column_family("state")
+        self.handles = (log.get_column_family_handle("default"), log.get_column_family_handle("state"))
+        unjournaled = WriteOptions()
+        unjournaled.disable_wal = True  # type: ignore[method-assign, assignment]  # a property, not what the stub says
+        log.set_write_options(unjournaled)
+        self.state.set_write_options(unjournaled)
+        self._put = log.put
+        self._write = log.write
+        self._journal = Journal(journal)
+        self._recovered = False
+        try:
+            self._recover(journal, up_to_damage)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def log(self) -> Rdict:
@@ -90,35 +123,107 @@ class Database:
         assert self._state is not None, "closed"
         return self._state
 
-    def sync(self) -> None:
-        """Make every write so far durable; then start a flush in the background if a memtable has grown."""
-        self._flush_wal(True)
-        if self.log_bytes >= FLUSH_BYTES:
-            self.log_bytes = 0
-            self._log_flushes += 1
-            self.log.flush(False)
-        if self.state_bytes >= FLUSH_BYTES or self._log_flushes >= LOG_FLUSHES_PER_STATE_FLUSH:
-            self.state_bytes = self._log_flushes = 0
-            self.state.flush(False)
+    def _recover(self, folder: Path, up_to_damage: bool) -> None:
+        journal = self._journal
+        marks = [self.log.get(JOURNAL_KEY), self.state.get(STATE_JOURNAL_KEY)]
+        known = [mark for mark in marks if mark is not None]
+        if not known:
+            folder.mkdir(exist_ok=True)
+        journal.find(min(known) if len(known) == len(marks) else None, up_to_damage=up_to_damage)
+        batch, size = WriteBatch(raw_mode=True), 0
+        for body in journal.replay():
+            for kind, family, key, value in operations(body):
+                handle = self.handles[family]
+                if kind == PUT:
+                    batch.put(key, value, handle)
+                elif kind == DELETE:
+                    batch.delete(key, handle)
+                else:
+                    batch.delete_range(key, value, handle)
+            size += len(body)
+            if size > _REPLAY_BYTES:
+                self._write(batch)
+                batch, size = WriteBatch(raw_mode=True), 0
+        self._write(batch)
+        journal.begin()
+        if journal.has_old:
+            self._new_memtables()
+        self._recovered = True
 
-    def note_state_pairs(self, batch: WriteBatch) -> None:
-        """Count a batch of the state towards the next flush."""
-        self.state_bytes += batch.size_in_bytes() + _PAIR_OVERHEAD_BYTES * len(batch)
+    def put(self, key: bytes, value: bytes) -> None:
+        """Stage a record of the log."""
+        data = operation(PUT, LOG, key, value)
+        with self._gate:
+            self._put(key, value)
+            self._journal.add(data)
+
+    def write(self, batch: Batch) -> None:
+        """Stage a batch."""
+        data = b"".join(batch.operations)
+        with self._gate:
+            self._write(batch.rocks)
+            self._journal.add(data)
+
+    def sync(self) -> None:
+        """Make every write so far durable."""
+        journal = self._journal
+        with self._gate:
+            frame, at, durable = journal.take()
+        journal.write(frame, at, durable)
+        if journal.full:
+            journal.prepare()
+            with self._gate:
+                journal.write(*journal.take())
+                journal.switch()
+                self._new_memtables()
+        elif journal.has_old and self._in_tables():
+            journal.free()
+
+    def _new_memtables(self) -> None:
+        """What has been written so far, to earlier segments, goes to tables in the background."""
+        mark = self._journal.mark
+        self._put(JOURNAL_KEY, mark)
+        self.state.put(STATE_JOURNAL_KEY, mark)
+        self.log.flush(False)
+        self.state.flush(False)
+
+    def _in_tables(self) -> bool:
+        families = (self.log, self.state)
+        return not any(family.property_int_value("rocksdb.num-immutable-mem-table") for family in families)
 
     def close(self) -> None:
-        """Flush and close. RocksDB is closed only when every reference is gone.
+        """Write everything to tables and close. RocksDB is closed only when every reference is gone.
 
         Errors are passed over: what was synced is durable, and what could not be written is known from `sync`.
         """
+        try:
+            self._empty_journal()
+        except Exception:
+            pass
         log, state = self._log, self._state
         self._log = self._state = None
-        del self.state_handle, self.put, self.write, self._flush_wal
         for family in (state, log):
             try:
                 if family is not None:
                     family.close()
             except Exception:
                 pass
+        self._journal.close()
+        del self.handles, self._put, self._write
+
+    def _empty_journal(self) -> None:
+        """So that the next start has nothing to replay."""
+        journal = self._journal
+        if not self._recovered or not (journal.used or journal.has_old):
+            return
+        with self._gate:
+            journal.write(*journal.take())
+            journal.prepare()
+            journal.switch()
+            self._new_memtables()
+        self.log.flush(True)
+        self.state.flush(True)
+        journal.free()
 
 
 def scan(family: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -147,39 +252,12 @@ def check_status(iterator: RdictIter) -> None:
         raise DamagedError(f"a table of the database cannot be read: {error}") from error
 
 
-# What rocksdict has no setters for. RocksDB reads it from a file in its own format.
-_OPTION_FILE = """\
-[Version]
-  rocksdb_version=9.0.0
-  options_file_version=1.1
-[DBOptions]
-  manual_wal_flush=true
-  track_and_verify_wals_in_manifest=true
-[CFOptions "default"]
-[TableOptions/BlockBasedTable "default"]
-"""
-_ROCKSDICT_FILE = '{"raw_mode":true,"prefix_extractors":{}}'
-
-
-def _base_options() -> Options:
-    with tempfile.TemporaryDirectory(prefix="corekit-") as folder:
-        Path(folder, "OPTIONS-000001").write_text(_OPTION_FILE)
-        Path(folder, "rocksdict-config.json").write_text(_ROCKSDICT_FILE)
-        options, _ = Options.load_latest(folder)
-    return options
-
-
-def _options(mode: DBRecoveryMode, wal: Path | None) -> Options:
-    options = _base_options()
+def _options() -> Options:
+    options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
-    options.set_wal_recovery_mode(mode)
-    if wal is not None:
-        options.set_wal_dir(str(wal))
     options.set_write_buffer_size(MEMTABLE_BYTES)
     options.set_max_write_buffer_number(6)
-    options.set_writable_file_max_buffer_size(WAL_BUFFER_BYTES)
-    options.set_max_total_wal_size(1 << 30)
     options.set_max_background_jobs(2)
     options.set_bytes_per_sync(1 << 20)
     options.set_compression_type(DBCompressionType.none())

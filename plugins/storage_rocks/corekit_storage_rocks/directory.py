@@ -2,14 +2,15 @@
 
 Layout
 
-    corekit.json   marker: product, storage, format, a random id, whether the write-ahead log is elsewhere
+    corekit.json   marker: product, storage, format, a random id, whether the journal is elsewhere
     lock           flock; holds the pid of the process that has it
     floor          the floor record (`floor.py`)
-    db/            RocksDB; its write-ahead log too, unless there is a log directory
-    db.damaged-N/  databases that were set aside
+    db/            RocksDB
+    journal/       the journal (`journal.py`), unless there is a log directory
+    db.damaged-N/, journal.damaged-N/  what was set aside
     damaged        why the database must not be used any more; written when a read finds what opening it did not
 
-A log directory (ZooKeeper's `dataLogDir`) has a marker with the same id, a lock and `wal/`.
+A log directory (ZooKeeper's `dataLogDir`) has a marker with the same id, a lock and `journal/`.
 
 Rules: nothing is written before the directory is known to be ours or empty; names that ZooKeeper's own tools put
 beside the data (`myid` and the like) do not count as foreign.
@@ -29,12 +30,12 @@ from typing import Any
 from corekit.errors import DataDirError
 from corekit_storage_rocks.floor import sync_directory
 
-FORMAT = 1
+FORMAT = 2
 MARKER = "corekit.json"
 LOCK = "lock"
 FLOOR = "floor"
 DATABASE = "db"
-WAL = "wal"
+JOURNAL = "journal"
 DAMAGED = "damaged"
 
 _PRODUCT = "corekit"
@@ -53,7 +54,7 @@ class DataDirectory:
         self.damaged = data_dir / DAMAGED
         separate = log_dir if log_dir is not None and log_dir.absolute() != data_dir.absolute() else None
         self.log_path = separate
-        self.wal = separate / WAL if separate is not None else None
+        self.journal = (separate or data_dir) / JOURNAL
         self._locks: list[int] = []
 
     def claim(self) -> None:
@@ -98,7 +99,7 @@ class DataDirectory:
         log_path = self.log_path
         log_marker = _read_marker(log_path) if log_path is not None else None
         if marker is None:
-            if log_marker is not None and self.wal is not None and self.wal.exists():
+            if log_marker is not None and self.journal.exists():
                 raise DataDirError(
                     f"{log_path} is the log directory of another data directory than {self.path}; "
                     "choose an empty one, or the data directory that it belongs to"
@@ -120,11 +121,11 @@ class DataDirectory:
     def set_aside(self) -> Path:
         """Move what there is of the database out of the way, so that a new one can be begun. Returns to where."""
         number = 1
-        while (aside := self.path / f"{DATABASE}.damaged-{number}").exists():
+        while (aside := _aside(self.database, number)).exists() or _aside(self.journal, number).exists():
             number += 1
-        if self.wal is not None and self.wal.exists():
-            os.rename(self.wal, self.wal.with_name(f"{WAL}.damaged-{number}"))
-            sync_directory(self.wal.parent)
+        if self.journal.exists():
+            os.rename(self.journal, _aside(self.journal, number))
+            sync_directory(self.journal.parent)
         if self.database.exists():
             os.rename(self.database, aside)
         sync_directory(self.path)
@@ -150,6 +151,10 @@ class DataDirectory:
         """Give up the locks. Idempotent."""
         while self._locks:
             os.close(self._locks.pop())
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.damaged-{number}")
 
 
 def _refuse_foreign(path: Path) -> None:

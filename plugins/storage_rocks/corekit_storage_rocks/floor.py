@@ -1,6 +1,6 @@
 """The floor record: a small file beside the database that says how far the log must reach.
 
-Why: RocksDB opens without a word, and without data, when its write-ahead log is missing or was cut short. The
+Why: a journal that was cut short between two frames looks like one that ended there. The
 floor is written after each sync and never says more than what is durable, so a log that ends below it has lost
 acknowledged entries.
 

@@ -29,6 +29,8 @@ LOG_PREFIX = b"L"
 LOG_END = b"M"  # the first key after all log records
 LOG_META_KEY = b"N"
 DAMAGE_KEY = b"O"  # why the log once lost entries, until the server has fully synchronised from others
+JOURNAL_KEY = b"P"  # the first segment of the journal that is not in tables
+STATE_JOURNAL_KEY = b"\0\0\0\0J"  # the same of the state's family
 STATE_META_KEY = b"\0\0\0\0"  # generations start at 1, so this is before every pair of the state
 
 _log_key = struct.Struct(">cQ")

@@ -124,7 +124,7 @@ def judge(database: Database, contents: Contents, floor: Floor) -> str | None:
     if contents.last_zxid < must_reach:
         return (
             f"the log ends at {contents.last_zxid:#x}, but entries up to {must_reach:#x} were durable: "
-            "a file of the write-ahead log is missing or was cut short"
+            "a file of the journal is missing or was cut short"
         )
     if floor.cuts == meta.cuts and floor.zxid > contents.state_zxid:
         chain = chain_at(database, meta, floor.zxid)

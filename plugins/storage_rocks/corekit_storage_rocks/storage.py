@@ -1,7 +1,7 @@
 """`RocksStorage`: log, epochs and state of one server in one RocksDB (contract: `corekit.api.Storage`).
 
 Rules
-- Every staging call is one RocksDB write, all of them go through one write-ahead log, so they become durable in
+- Every staging call is one write to the database, all of them go through one journal, so they become durable in
   their order and each as a whole. None of them is synced here; `sync` is.
 - Anything RocksDB or the floor file refuses makes the storage fail for ever: after a failed write or fsync nobody
   knows what is durable, and trying again would only hide it.
@@ -9,25 +9,26 @@ Rules
   A cut sets `_end` before `_meta` and `sync` reads them in the opposite order, so it never pairs a new count of
   cuts with an old end. `_lock` is for the read-modify-write of `_meta`, which `purge` does in the worker.
 
-Not here: byte layouts (`records.py`), what recovery checks (`recovery.py`), RocksDB's options (`database.py`).
+Not here: byte layouts (`records.py`), what recovery checks (`recovery.py`), RocksDB (`database.py`), the journal
+(`journal.py`).
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rocksdict import WriteBatch
-
 from corekit.api import DiskUsage, Recovery
 from corekit.errors import DamagedError, StorageError
-from corekit_storage_rocks.database import Database, scan
+from corekit_storage_rocks.database import STATE, Batch, Database, scan
 from corekit_storage_rocks.directory import DataDirectory
 from corekit_storage_rocks.floor import Floor, FloorFile
+from corekit_storage_rocks.journal import journal_bytes
 from corekit_storage_rocks.reading import LogReader, chain_before, read_pairs, record_before
 from corekit_storage_rocks.records import (
     DAMAGE_KEY,
@@ -56,7 +57,7 @@ _GENERATIONS_END = b"\xff\xff\xff\xff"
 
 
 class RocksStorage:
-    """Storage on RocksDB in `data_dir`; with `log_dir` its write-ahead log is there (ZooKeeper's `dataLogDir`)."""
+    """Storage on RocksDB in `data_dir`; with `log_dir` its journal is there (ZooKeeper's `dataLogDir`)."""
 
     def __init__(self, data_dir: Path, *, log_dir: Path | None = None) -> None:
         self._directory = DataDirectory(data_dir, log_dir)
@@ -103,8 +104,8 @@ class RocksStorage:
                 if known and damage is None:
                     raise DamagedError(f"{path} is missing")
             elif not known and not (path / "CURRENT").exists():
-                _remove_unborn(path)
-            database = Database(path, self._directory.wal)
+                _remove_unborn(path, self._directory.journal)
+            database = Database(path, self._directory.journal)
             contents = examine(database)
             if contents is None and known and damage is None:
                 raise DamagedError(f"{path} is empty")
@@ -136,7 +137,7 @@ class RocksStorage:
         elif damage is None:
             damage = judge(database, contents, bar)
         meta = contents.meta
-        batch = WriteBatch(raw_mode=True)
+        batch = Batch(database)
         if damage is not None:
             # From here on the note in the database carries the damage, and the floor follows what is there.
             meta = replace(
@@ -151,7 +152,7 @@ class RocksStorage:
             note = database.log.get(DAMAGE_KEY)
             damage = note.decode() if note is not None else None
         batch.put(LOG_META_KEY, meta.pack())
-        batch.put(STATE_META_KEY, pack_state_meta(contents.generation, contents.state_zxid), database.state_handle)
+        batch.put(STATE_META_KEY, pack_state_meta(contents.generation, contents.state_zxid), STATE)
         _drop_other_generations(batch, database, contents.generation)
         database.write(batch)
         database.sync()  # before a new floor record could hide a damage
@@ -207,14 +208,13 @@ class RocksStorage:
         except Exception as error:
             raise self._fail("writing to", error) from error
         self._end = (last_zxid, chain)
-        self._database.log_bytes += len(value) + 64
 
     def save_epochs(self, accepted: int, current: int) -> None:
         with self._lock:
-            self._write_meta(replace(self._meta, accepted=accepted, current=current), WriteBatch(raw_mode=True))
+            self._write_meta(replace(self._meta, accepted=accepted, current=current), Batch(self._database))
 
     def clear_damage(self) -> None:
-        batch = WriteBatch(raw_mode=True)
+        batch = Batch(self._database)
         batch.delete(DAMAGE_KEY)
         self._write(batch)
 
@@ -225,7 +225,7 @@ class RocksStorage:
                 return
             if zxid < self._state_zxid:
                 raise LookupError(f"the state is at {self._state_zxid:#x}, above {zxid:#x}")
-            batch = WriteBatch(raw_mode=True)
+            batch = Batch(self._database)
             batch.delete_range(log_key(zxid + 1), LOG_END)
             end = (self._meta.purged_zxid, self._meta.purged_chain)
             record = record_before(self._database, zxid)
@@ -237,7 +237,7 @@ class RocksStorage:
                     end = (zxid, self._shorten(batch, first, value, zxid - first + 1))
             self._write_meta(replace(self._meta, cuts=self._meta.cuts + 1, cut_zxid=end[0]), batch, end)
 
-    def _shorten(self, batch: WriteBatch, first: int, value: bytes, keep: int) -> int:
+    def _shorten(self, batch: Batch, first: int, value: bytes, keep: int) -> int:
         """Rewrite a record with its first `keep` entries only; returns the chain after it."""
         chain = chain_before(self._database, self._meta, first)
         entries, _ = unpack_batch(value, chain)
@@ -248,42 +248,39 @@ class RocksStorage:
     def write_state(self, zxid: int, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
         if not self._state_zxid <= zxid <= self._end[0]:
             raise ValueError(f"a state of {zxid:#x} is not between {self._state_zxid:#x} and {self._end[0]:#x}")
-        batch = WriteBatch(raw_mode=True)
-        prefix, handle, put = self._prefix, self._database.state_handle, batch.put
+        batch = Batch(self._database)
+        prefix, put = self._prefix, batch.put
         for key, value in puts:
-            put(prefix + key, value, handle)
+            put(prefix + key, value, STATE)
         for key in deletes:
-            batch.delete(prefix + key, handle)
-        put(STATE_META_KEY, pack_state_meta(self._generation, zxid), handle)
-        self._database.note_state_pairs(batch)
+            batch.delete(prefix + key, STATE)
+        put(STATE_META_KEY, pack_state_meta(self._generation, zxid), STATE)
         self._write(batch)
         self._state_zxid = zxid
 
     def begin_state(self) -> None:
-        batch = WriteBatch(raw_mode=True)
+        batch = Batch(self._database)
         if self._staging is not None:
-            batch.delete_range(self._staging, generation_prefix(self._generation + 2), self._database.state_handle)
+            batch.delete_range(self._staging, generation_prefix(self._generation + 2), STATE)
         self._write(batch)
         self._staging = generation_prefix(self._generation + 1)
 
     def stage_state(self, puts: Iterable[tuple[bytes, bytes]]) -> None:
         if self._staging is None:
             raise ValueError("stage_state without begin_state")
-        batch = WriteBatch(raw_mode=True)
-        prefix, handle, put = self._staging, self._database.state_handle, batch.put
+        batch = Batch(self._database)
+        prefix, put = self._staging, batch.put
         for key, value in puts:
-            put(prefix + key, value, handle)
-        self._database.note_state_pairs(batch)
+            put(prefix + key, value, STATE)
         self._write(batch)
 
     def commit_state(self, zxid: int) -> None:
         if self._staging is None:
             raise ValueError("commit_state without begin_state")
-        handle = self._database.state_handle
         generation = self._generation + 1
-        batch = WriteBatch(raw_mode=True)
-        batch.put(STATE_META_KEY, pack_state_meta(generation, zxid), handle)
-        batch.delete_range(self._prefix, self._staging, handle)
+        batch = Batch(self._database)
+        batch.put(STATE_META_KEY, pack_state_meta(generation, zxid), STATE)
+        batch.delete_range(self._prefix, self._staging, STATE)
         batch.delete_range(LOG_PREFIX, LOG_END)
         with self._lock:
             meta = replace(
@@ -300,14 +297,14 @@ class RocksStorage:
         self._staging = None
         self._state_zxid = zxid
 
-    def _write(self, batch: WriteBatch) -> None:
+    def _write(self, batch: Batch) -> None:
         self._check()
         try:
             self._database.write(batch)
         except Exception as error:
             raise self._fail("writing to", error) from error
 
-    def _write_meta(self, meta: LogMeta, batch: WriteBatch, end: tuple[int, int] | None = None) -> None:
+    def _write_meta(self, meta: LogMeta, batch: Batch, end: tuple[int, int] | None = None) -> None:
         """Write a batch that also changes the bookkeeping of the log. The lock is held."""
         batch.put(LOG_META_KEY, meta.pack())
         self._write(batch)
@@ -388,7 +385,7 @@ class RocksStorage:
             first, value = record
             count, chain = batch_chain(value)
             meta = replace(self._meta, purged_zxid=first + count - 1, purged_chain=chain)
-            batch = WriteBatch(raw_mode=True)
+            batch = Batch(self._database)
             batch.delete_range(LOG_PREFIX, log_key(first + 1))
             self._write_meta(meta, batch)
 
@@ -402,10 +399,8 @@ class RocksStorage:
 
     def _measure(self) -> DiskUsage:
         directory, database = self._directory, self._database
-        wal = directory.wal or directory.database
         log_bytes = database.log.property_int_value("rocksdb.total-sst-files-size") or 0
-        with os.scandir(wal) as files:
-            log_bytes += sum(file.stat().st_size for file in files if file.name.endswith(".log"))
+        log_bytes += journal_bytes(directory.journal)
         state_bytes = database.state.property_int_value("rocksdb.total-sst-files-size") or 0
         paths = [directory.path] if directory.log_path is None else [directory.path, directory.log_path]
         free = min(stat.f_bavail * stat.f_frsize for stat in map(os.statvfs, paths))
@@ -413,21 +408,20 @@ class RocksStorage:
 
 
 def _refuse_put(key: bytes, value: bytes) -> None:
-    """Stands in for RocksDB's `put` after a failure and before `open`."""
+    """Stands in for the database's `put` after a failure and before `open`."""
     raise StorageError("the storage has failed or is closed")
 
 
-def _drop_other_generations(batch: WriteBatch, database: Database, generation: int) -> None:
+def _drop_other_generations(batch: Batch, database: Database, generation: int) -> None:
     """Remove what a staging that was not finished left behind."""
     here, above = generation_prefix(generation), generation_prefix(generation + 1)
-    handle = database.state_handle
     for start, end in ((generation_prefix(1), here), (above, _GENERATIONS_END)):
         if next(scan(database.state, start, end), None) is not None:
-            batch.delete_range(start, end, handle)
+            batch.delete_range(start, end, STATE)
 
 
-def _remove_unborn(path: Path) -> None:
+def _remove_unborn(path: Path, journal: Path) -> None:
     """Remove a database whose creation was interrupted: the floor says that nothing was ever written to it."""
-    for name in os.listdir(path):
-        os.unlink(path / name)
-    os.rmdir(path)
+    shutil.rmtree(path)
+    if journal.exists():
+        shutil.rmtree(journal)

@@ -22,10 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rocksdict import WriteBatch
-
 from corekit.errors import DamagedError, DataDirError
-from corekit_storage_rocks.database import Database, scan
+from corekit_storage_rocks.database import Batch, Database, scan
 from corekit_storage_rocks.directory import MARKER, DataDirectory
 from corekit_storage_rocks.floor import Floor, FloorFile
 from corekit_storage_rocks.records import (
@@ -68,7 +66,7 @@ class Report:
 def check(data_dir: Path, log_dir: Path | None = None) -> Report:
     """Read and verify everything. Raises DataDirError."""
     with _claimed(data_dir, log_dir) as directory, _copied(directory) as copy:
-        return _inspect(directory, copy, point_in_time=False)[0]
+        return _inspect(directory, copy, up_to_damage=False)[0]
 
 
 def salvage(
@@ -83,10 +81,10 @@ def salvage(
         DamagedError: nothing sound is there, or it does not reach far enough. Nothing was changed.
     """
     with _claimed(data_dir, log_dir) as directory, _copied(directory) as copy:
-        before, _ = _inspect(directory, copy, point_in_time=False)
+        before, _ = _inspect(directory, copy, up_to_damage=False)
         if before.problem is None:
             raise DataDirError(f"{data_dir} is sound: there is nothing to salvage")
-        report, contents = _inspect(directory, copy, point_in_time=True)
+        report, contents = _inspect(directory, copy, up_to_damage=True)
         if contents is None:
             raise DamagedError(f"nothing of {data_dir} can be saved: {report.problem}")
         must_reach = max(at_least, report.floor.zxid if report.floor is not None else 0)
@@ -99,7 +97,8 @@ def salvage(
             )
         _mend(copy, contents, report.floor)
         aside = directory.set_aside()
-        os.rename(copy, directory.database)
+        shutil.move(copy.journal, directory.journal)
+        os.rename(copy.database, directory.database)
         directory.floor.unlink(missing_ok=True)  # its slots would say more than what is there now
         FloorFile(directory.floor, create=True).close()
         report.problem = None
@@ -118,28 +117,37 @@ def _claimed(data_dir: Path, log_dir: Path | None) -> Iterator[DataDirectory]:
         directory.release()
 
 
+@dataclass(slots=True, frozen=True)
+class _Copy:
+    """Where the database and the journal have been copied to."""
+
+    database: Path
+    journal: Path
+
+
 @contextmanager
-def _copied(directory: DataDirectory) -> Iterator[Path]:
-    """A copy of the database with its write-ahead log inside: opening RocksDB changes files."""
-    copy = directory.path / "db.copy"
+def _copied(directory: DataDirectory) -> Iterator[_Copy]:
+    """A copy of the database and of its journal: opening them changes files."""
+    copy = directory.path / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     try:
-        if directory.database.exists():
-            shutil.copytree(directory.database, copy)
-        if directory.wal is not None and directory.wal.exists():
-            shutil.copytree(directory.wal, copy, dirs_exist_ok=True)
-        yield copy
+        copy.mkdir()
+        paths = _Copy(copy / "db", copy / "journal")
+        for source, target in ((directory.database, paths.database), (directory.journal, paths.journal)):
+            if source.exists():
+                shutil.copytree(source, target)
+        yield paths
     except OSError as error:
         raise DataDirError(f"{directory.path} cannot be copied: {error}; a copy needs as much space again") from error
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _inspect(directory: DataDirectory, copy: Path, *, point_in_time: bool) -> tuple[Report, Contents | None]:
+def _inspect(directory: DataDirectory, copy: _Copy, *, up_to_damage: bool) -> tuple[Report, Contents | None]:
     """A report, and the contents if they are sound (which may still be too short)."""
     report = Report()
     try:
-        if not copy.exists():
+        if not copy.database.exists():
             raise DamagedError(f"{directory.database} is missing")
         if directory.floor.exists():
             floor = FloorFile(directory.floor, create=False)
@@ -153,9 +161,9 @@ def _inspect(directory: DataDirectory, copy: Path, *, point_in_time: bool) -> tu
         report.problem = str(error)
         return report, None
     try:
-        database = Database(copy, None, point_in_time=point_in_time)
+        database = Database(copy.database, copy.journal, up_to_damage=up_to_damage)
     except DamagedError as error:
-        report.problem = str(error).replace(str(copy), str(directory.database))
+        report.problem = _original(str(error), directory, copy)
         return report, None
     try:
         contents = examine(database)
@@ -168,11 +176,17 @@ def _inspect(directory: DataDirectory, copy: Path, *, point_in_time: bool) -> tu
         if report.floor is not None:
             report.problem = judge(database, contents, report.floor) or report.problem
     except DamagedError as error:
-        report.problem = str(error).replace(str(copy), str(directory.database))
+        report.problem = _original(str(error), directory, copy)
         return report, None
     finally:
         database.close()
     return report, contents
+
+
+def _original(text: str, directory: DataDirectory, copy: _Copy) -> str:
+    """A message about the copy, as one about what was copied."""
+    text = text.replace(str(copy.database), str(directory.database))
+    return text.replace(str(copy.journal), str(directory.journal))
 
 
 def _count(database: Database, contents: Contents, report: Report) -> None:
@@ -191,7 +205,7 @@ def _count(database: Database, contents: Contents, report: Report) -> None:
     report.pairs = sum(1 for _ in scan(database.state, here, above))
 
 
-def _mend(copy: Path, contents: Contents, floor: Floor | None) -> None:
+def _mend(copy: _Copy, contents: Contents, floor: Floor | None) -> None:
     """Make the copy one that is not damaged; a promised epoch is kept."""
     bar = floor or Floor()
     meta = replace(
@@ -201,8 +215,8 @@ def _mend(copy: Path, contents: Contents, floor: Floor | None) -> None:
         accepted=max(contents.meta.accepted, bar.accepted),
         current=max(contents.meta.current, bar.current),
     )
-    database = Database(copy, None)
-    batch = WriteBatch(raw_mode=True)
+    database = Database(copy.database, copy.journal)
+    batch = Batch(database)
     batch.put(LOG_META_KEY, meta.pack())
     batch.delete(DAMAGE_KEY)
     database.write(batch)
