@@ -53,6 +53,14 @@ class ServerStatus:
     version: str = ""
     more: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that it is in. ZooKeeper tells it by the zxid only, which has it from the first write on."""
+        if self.zxid is None:
+            return None
+        told = self.more.get("accepted_epoch", "")
+        return max(self.zxid >> 32, int(told) if told.isdecimal() else 0)
+
 
 async def status(
     target: Target,
@@ -133,7 +141,7 @@ def _object(one: ServerStatus) -> dict[str, Any]:
         "role": one.role or None,
         "reachable": one.reachable,
         "reason": one.reason or None,
-        "epoch": None if one.zxid is None else one.zxid >> 32,
+        "epoch": one.epoch,
         "zxid": None if one.zxid is None else f"0x{one.zxid:x}",
         "lag": one.lag,
         "connections": one.connections,
@@ -150,11 +158,11 @@ def _row(one: ServerStatus) -> tuple[str, ...]:
         return "-" if value is None else str(value)
 
     latency = None if one.latency_ms is None else f"{one.latency_ms[0]:g} / {one.latency_ms[1]:g}"
-    epoch, zxid = (None, None) if one.zxid is None else (one.zxid >> 32, f"0x{one.zxid:x}")
+    zxid = None if one.zxid is None else f"0x{one.zxid:x}"
     return (
         one.server,
         one.role or ("not serving" if one.reachable else "unreachable"),
-        shown(epoch),
+        shown(one.epoch),
         shown(zxid),
         shown(one.lag),
         shown(one.connections),

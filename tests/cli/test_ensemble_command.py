@@ -180,6 +180,9 @@ def test_an_ensemble_in_one_terminal(tmp_path: Path, begin: Callable[..., Up]) -
     # Variables that would make all servers one are not for them.
     up = begin(where, {"COREKIT_CLIENT_PORT": "1", "ZOO_MY_ID": "2"})
     until(lambda: up.roles() == ["follower", "follower", "leader", "observer"], "all servers serve")
+    epochs = {state["epoch"] for state in up.states.values()}
+    assert len(epochs) == 1
+    assert min(epochs) >= 1, "although nothing was written yet"
     with RawClient("127.0.0.1", port_of(told["servers"][3]["client"])) as client:
         client.handshake()
         assert client.create("/through-the-observer").err == 0
