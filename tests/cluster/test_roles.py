@@ -288,3 +288,21 @@ def test_what_is_decided_is_not_given_up_for_a_history_without_it(make_cluster: 
         client.sync("/")
         assert client.get("/kept").reader().buffer() == b"alone"
         client.close_session()
+
+
+@pytest.mark.slow
+def test_a_follower_that_takes_in_too_little_is_dropped_and_comes_back(make_cluster: ClusterFactory) -> None:
+    """It stands still, and long before it counts as silent more waits for it than the leader keeps."""
+    cluster = make_cluster(["corekit"] * 3, {"syncLimit": 300})
+    leader = cluster.leader_number()
+    follower = followers_of(cluster)[0]
+    with session_on(cluster.member(leader)) as client:
+        assert client.create("/big").err == 0
+        cluster.pause(follower)
+        for _ in range(100):
+            assert client.set("/big", b"x" * 900_000).err == 0
+        eventually(lambda: f"server.{follower} left: reads too slowly" in cluster.member(leader).log(), "it is dropped")
+        cluster.resume(follower)
+        cluster.member(follower).wait_ready()
+        client.close_session()
+    assert checks.differences(checks.dumps(cluster)) == []
