@@ -99,9 +99,17 @@ class Election:
         self._new_round(self._own_vote())
 
     def established(self, epoch: int) -> None:
-        """The new epoch is known: all members must report the same vote to newcomers (ZOOKEEPER-1732)."""
+        """The new epoch is known: all members must report the same vote to newcomers (ZOOKEEPER-1732).
+
+        Observers are told without being asked: they may have asked in vain, and ZooKeeper's ask again after twice the
+        time each time, at last after a minute.
+        """
         vote = self.vote
         self.vote = Vote(vote.leader, vote.zxid, epoch, vote.round, vote.state)
+        ensemble = self.engine.ensemble
+        if self.engine.sid in ensemble.voters:
+            for sid in sorted(ensemble.members.keys() - ensemble.voters):
+                self.engine.election_links.send(sid, self._note(answer_stranger=True))
 
     def _own_vote(self) -> Vote:
         engine = self.engine
