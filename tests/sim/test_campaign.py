@@ -42,7 +42,7 @@ def test_seeds_that_found_something(seed: int) -> None:
 @pytest.mark.parametrize(
     ("workload", "least"),
     [
-        ("keys", {"faults": 100, "operations": 1500, "served.leader": 20}),
+        ("keys", {"faults": 100, "operations": 1500, "served.leader": 15}),
         (
             "sessions",
             {"faults": 100, "operations": 500, "served.leader": 15, "events": 50, "linearized": 200, "multis": 50,
