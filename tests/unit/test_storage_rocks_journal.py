@@ -12,7 +12,7 @@ from corekit_storage_rocks.journal import PUT, Journal, operation, operations
 
 from corekit.errors import DamagedError
 
-SECTOR = 512
+SECTORS = (512, 4096)
 
 
 class Writer:
@@ -59,9 +59,10 @@ class Writer:
 
     def crash(self) -> None:
         """Of every sector that was not synced, the old or the new content is left; then a new process opens it."""
+        sector = self.rng.choice(SECTORS)
         for name, new in self.files().items():
             old = self.image.get(name, b"").ljust(len(new), b"\0")
-            sectors = [(new if self.rng.random() < 0.5 else old)[at : at + SECTOR] for at in range(0, len(new), SECTOR)]
+            sectors = [(new if self.rng.random() < 0.5 else old)[at : at + sector] for at in range(0, len(new), sector)]
             (self.folder / name).write_bytes(b"".join(sectors))
         self.journal.close()
         self.journal = Journal(self.folder)
@@ -113,15 +114,36 @@ def test_every_damage_to_what_a_later_frame_vouches_for_is_found(tmp_path: Path)
     segments = sorted(writer.folder.glob("*.journal"))
     assert len(segments) >= 2
     for _ in range(60):
-        segment = rng.choice(segments[:-1])
+        segment = rng.choice(segments)
         content = bytearray(segment.read_bytes())
-        content[rng.randrange(len(content.rstrip(b"\0")))] ^= 1 << rng.randrange(8)
+        end = content.rindex(b"ckj1") if segment == segments[-1] else len(content.rstrip(b"\0"))
+        content[rng.randrange(end)] ^= 1 << rng.randrange(8)
         segment.write_bytes(content)
         with pytest.raises(DamagedError, match=r"damaged|missing"):
             Journal(writer.folder).find(None)
         shutil.rmtree(writer.folder)
         shutil.copytree(tmp_path / "whole", writer.folder)
     Journal(writer.folder).find(None)
+
+
+def test_what_was_never_synced_is_not_found_behind_new_frames(tmp_path: Path) -> None:
+    """Of two frames that were not synced the second survives; a new first one of the same size takes its place."""
+    folder = tmp_path / "journal"
+    writer = Writer(folder, Random(0))
+    for value in (b"a", b"b"):
+        writer.journal.add(operation(PUT, 0, value, value * 4000))  # so much that it is written at once
+    writer.journal.close()
+    (segment,) = folder.iterdir()
+    segment.write_bytes(segment.read_bytes().replace(b"a" * 4000, b"\0" * 4000))
+    again = Journal(folder)
+    again.find(None)
+    again.begin()
+    again.add(operation(PUT, 0, b"c", b"c" * 4000))
+    again.write(*again.take())
+    again.close()
+    last = Journal(folder)
+    last.find(None)
+    assert [key for body in last.replay() for _, _, key, _ in operations(body)] == [b"c"]
 
 
 def test_nothing_is_written_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
