@@ -202,9 +202,13 @@ class Journal:
         self._pending_bytes += len(data)
         if self._pending_bytes > PENDING_BYTES_MAX:
             frame, at, _ = self.take()
-            with self._failing(), self._growing:
-                _write(self._fd, frame, at)
-                self._size = max(self._size, at + len(frame))
+            try:
+                with self._growing:
+                    _write(self._fd, frame, at)
+                    self._size = max(self._size, at + len(frame))
+            except OSError:
+                self._failed = True
+                raise
 
     def take(self) -> tuple[bytes, int, int]:
         """(frame, its offset, up to where the file was synced) of what is staged; the frame is empty if nothing is.
@@ -232,21 +236,16 @@ class Journal:
         end = at + len(frame)
         if end == durable:
             return
-        with self._failing():
+        try:
             if end > self._size:
                 self._grow(end)
             if at != durable or not self._write_through(frame, at):
                 _write(self._fd, frame, at)
                 _sync(self._fd)
-        self._durable = end
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
         except OSError:
             self._failed = True
             raise
+        self._durable = end
 
     def _grow(self, end: int) -> None:
         """Have zeroes on disk where the next frames go; beyond SEGMENT_BYTES the file just grows."""
