@@ -98,14 +98,15 @@ async def _measure(zks: list[Client], kind: str, base: str, seconds: float, flig
     took: list[float] = []
     errors = 0
     data = b"x" * size
-    await _prepare(zks, kind, base, flight, data)
+    deletes = max(1, round(seconds * DELETES_A_SECOND))
+    await _prepare(zks, kind, base, flight, data, deletes)
     began = anyio.current_time()
     ends = began + seconds
 
     async def load(zk: Client, lane: str) -> None:
         nonlocal errors
         number = 0
-        while (now := anyio.current_time()) < ends and not (kind == "delete" and number == DELETES):
+        while (now := anyio.current_time()) < ends and not (kind == "delete" and number == deletes):
             number += 1
             try:
                 await zk.call(_request(kind, lane, number, data))
@@ -142,15 +143,15 @@ def _request(kind: str, lane: str, number: int, data: bytes) -> op.Request[Any]:
     return op.get(lane) if kind == "get" else op.exists(lane)
 
 
-DELETES = 500  # znodes a lane, made before deletes are measured
+DELETES_A_SECOND = 100  # znodes in each lane, made before deletes are measured
 
 
-async def _prepare(zks: list[Client], kind: str, base: str, flight: int, data: bytes) -> None:
+async def _prepare(zks: list[Client], kind: str, base: str, flight: int, data: bytes, deletes: int) -> None:
     lanes = [f"{base}/{client}-{lane}" for client in range(len(zks)) for lane in range(flight)]
     async for _ in zks[0].stream((op.create(lane, data) for lane in lanes), errors=True):
         pass
     if kind == "delete":
-        wanted = (op.create(f"{lane}/d{number}", data) for lane in lanes for number in range(1, DELETES + 1))
+        wanted = (op.create(f"{lane}/d{number}", data) for lane in lanes for number in range(1, deletes + 1))
         async for _ in zks[0].stream(wanted, errors=True):
             pass
 

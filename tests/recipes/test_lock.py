@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio.abc import TaskGroup
 from corekit_recipes.contender import Grant
 from corekit_recipes.lock import Lock
 from corekit_recipes.multilock import MultiLock
 from corekit_recipes.naming import Layout, Want, distance, line, new_prefix, parse
 from corekit_recipes.rwlock import ReadWriteLock
 
-from corekit.client import Client, LeaseLost, NotAcquired, State
+from corekit.client import Client, LeaseLost, NotAcquired, State, op
 from tests.client.proxy import Proxy, proxy_to
 from tests.client.waiting import until
 from tests.recipes.checker import Record
@@ -198,6 +199,28 @@ async def until_contenders(zk: Client, path: str, count: int) -> None:
         return len(await Lock(zk, path).contenders()) == count
 
     await until(check)
+
+
+async def test_a_line_that_vanishes_is_joined_again(zk: Client, session) -> None:
+    """It is a container, which the server removes when everybody in it has been removed."""
+    got: list[Grant] = []
+
+    async def wait(client: Client) -> None:
+        async with Lock(client, "/lock").hold() as grant:
+            got.append(grant)
+
+    async def vanish(tasks: TaskGroup, other: Client) -> None:
+        async with Lock(zk, "/lock").hold():
+            tasks.start_soon(wait, other)
+            await until_contenders(zk, "/lock", 2)
+            names = await zk.children("/lock")
+            await zk.multi([*(op.delete(f"/lock/{name}") for name in names), op.delete("/lock")])
+            await anyio.sleep_forever()
+
+    async with session() as other, anyio.create_task_group() as tasks:
+        with pytest.raises(LeaseLost, match="was removed"):
+            await vanish(tasks, other)
+        await until(lambda: is_true(bool(got)))
 
 
 async def test_eviction_cancels_the_holder(zk: Client, session) -> None:

@@ -240,8 +240,8 @@ async def _tried(zk: Client, attempt: Attempt, patient: bool) -> bool:
     except SessionExpiredError:
         if not zk.renews:
             raise
-    except (Removed, ConnectionLossError):
-        pass
+    except (Removed, ConnectionLossError, NoNodeError):
+        pass  # NoNodeError: the line is a container, and goes when it is empty
     return False
 
 

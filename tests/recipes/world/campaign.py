@@ -10,7 +10,7 @@ import argparse
 import logging
 
 from corekit.testing.world import World, run
-from tests.recipes.world import queues, scenarios
+from tests.recipes.world import more, queues, scenarios
 from tests.recipes.world.checks import Violation
 from tests.recipes.world.scenarios import TIMEOUT
 
@@ -19,6 +19,7 @@ SCENARIOS = {
     for scenario in (
         scenarios.lock, scenarios.rwlock, scenarios.semaphore, scenarios.election, scenarios.counter,
         queues.queue, queues.claim_queue, queues.master_worker,
+        more.multilock, more.double_barrier, more.partitioner, more.priority_queue,
     )
 }  # fmt: skip
 

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import trio
 
 from corekit.client import LeaseLost, OutcomeUnknown
-from corekit.errors import ConnectionLossError, NoNodeError, SessionExpiredError
+from corekit.errors import ConnectionLossError, SessionExpiredError
 from corekit.testing.world import World
 
-TROUBLE = (LeaseLost, OutcomeUnknown, ConnectionLossError, NoNodeError, SessionExpiredError)  # what bodies may meet
+TROUBLE = (LeaseLost, OutcomeUnknown, ConnectionLossError, SessionExpiredError)  # what bodies may meet
 
 
 class Violation(BaseException):

@@ -10,12 +10,27 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import anyio
 import pytest
-from corekit_recipes import claim_queue, contender, counter, election, lock, master, queue, rwlock, semaphore
+from corekit_recipes import (
+    claim_queue,
+    contender,
+    counter,
+    election,
+    lock,
+    master,
+    multilock,
+    partitioner,
+    priority_queue,
+    queue,
+    rwlock,
+    semaphore,
+)
 from corekit_recipes.contender import Contender
+from corekit_recipes.double_barrier import DoubleBarrier
 from corekit_recipes.naming import line
 
 from corekit.client import Client, Lease, OutcomeUnknown, op
@@ -248,3 +263,56 @@ def tasks_of_the_dead_forgotten(patch: pytest.MonkeyPatch) -> None:
         return [step for step in plan(tasks, alive, assigned) if isinstance(step, master.Give)]
 
     patch.setattr(master, "plan", forgetful)
+
+
+# ------------------------------------------------------------------------------- recipes made of others
+@mutant("multilock", 6)
+def locks_taken_in_the_order_given(patch: pytest.MonkeyPatch) -> None:
+    """Two multi-locks wait for each other."""
+    patch.setattr(multilock, "sorted", lambda locks, key: list(locks), raising=False)
+
+
+@mutant("double_barrier", 6)
+def one_too_few_begin(patch: pytest.MonkeyPatch) -> None:
+    """The last is not waited for."""
+    begin = DoubleBarrier.__init__
+
+    def hasty(self: DoubleBarrier, zk: Client, path: str, count: int, **more: Any) -> None:
+        begin(self, zk, path, count - 1, **more)
+
+    patch.setattr(DoubleBarrier, "__init__", hasty)
+
+
+@mutant("double_barrier", 6)
+def left_before_the_others(patch: pytest.MonkeyPatch) -> None:
+    """Who leaves does not wait for those who are still inside."""
+
+    async def leave(self: DoubleBarrier, own: str) -> None:
+        await self._drop(own)
+
+    patch.setattr(DoubleBarrier, "_leave", leave)
+
+
+@mutant("partitioner", 6)
+def items_without_locks(patch: pytest.MonkeyPatch) -> None:
+    """Members believe what they have last seen of each other."""
+    tokens = count(1)
+
+    class Unlocked(lock.Lock):
+        @asynccontextmanager
+        async def hold(self, wait: float | None = None) -> AsyncIterator[contender.Grant]:
+            async with self.zk.lease() as lease:
+                yield contender.grant_of(self.zk, next(tokens), self.path, lease)
+
+    patch.setattr(partitioner, "Lock", Unlocked)
+
+
+@mutant("priority_queue", 6)
+def priorities_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """All items are put with the same priority."""
+    append = queue.Queue._append
+
+    async def plain(self: queue.Queue, items: Any, prefix: str) -> None:
+        await append(self, items, "entry-100-")
+
+    patch.setattr(priority_queue.PriorityQueue, "_append", plain)

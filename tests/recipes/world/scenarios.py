@@ -19,7 +19,7 @@ from corekit_recipes.rwlock import ReadWriteLock
 from corekit_recipes.semaphore import Semaphore
 
 from corekit.client import Client, ClientClosedError, op
-from corekit.errors import CorekitError
+from corekit.errors import CorekitError, NoNodeError
 from corekit.testing.world import Swarm, World
 from tests.recipes.world.checks import TROUBLE, Bodies, Readers, Violation, pause, work_a_while
 
@@ -117,7 +117,7 @@ async def lock(world: World) -> None:
         try:
             await write(grant)
             world.count("late writes")
-        except (ClientClosedError, *TROUBLE):
+        except (ClientClosedError, NoNodeError, *TROUBLE):  # NoNodeError: it is not held any more
             pass
 
     async def work(zk: Client, who: str) -> None:
@@ -133,7 +133,7 @@ async def lock(world: World) -> None:
                                 with trio.CancelScope(shield=True):  # a body takes its time to end, if it has some
                                     left = min(TIMEOUT, grant.lease.remaining())
                                     await pause(world, max(MARGIN, left) / 2)
-                except TROUBLE:
+                except (NoNodeError, *TROUBLE):
                     if grant is not None:
                         world.nursery.start_soon(late, grant)
             await pause(world, LONG)
