@@ -56,6 +56,37 @@ def test_what_was_acknowledged_outlives_a_power_cut() -> None:
         run(scenario, seed=seed)
 
 
+def test_wall_clocks_are_set_one_by_one() -> None:
+    async def scenario(world: World) -> None:
+        async with world.client("c") as zk:
+            world.clocks["n1"].wall_ahead = 3600
+            created = (await zk.create("/a", b"")).stat.ctime / 1000
+            assert 3595 < created - time.time() < 3605
+            world.clocks["c"].wall_ahead = 7200
+            assert -3605 < created - time.time() < -3595
+            first = time.monotonic()
+            await trio.sleep(1)
+            assert time.monotonic() - first == pytest.approx(1)
+
+    run(scenario)
+
+
+def test_a_server_whose_clock_runs_too_fast_expires_sessions_too_early() -> None:
+    async def scenario(world: World) -> None:
+        async with world.client("watcher") as zk, world.client("cut off") as other:
+            await other.create("/e", b"", ephemeral=True)
+            world.machines[0].clock.drift(1.9, world.now)
+            world.net.cut("cut off", "n1")
+            began = world.now
+            stat, gone = await zk.exists_watch("/e")
+            assert stat is not None
+            await gone
+            assert world.now - began < world.session_timeout * 0.9
+            world.net.heal_all()
+
+    run(scenario)
+
+
 def test_an_ensemble_goes_on_without_its_leader() -> None:
     async def scenario(world: World) -> None:
         async with world.client() as zk:

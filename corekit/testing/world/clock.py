@@ -3,6 +3,8 @@
 Rules
 - Time is virtual: `trio.current_time`, and every clock of the module `time`, show `START_WALL` (or `START_MONOTONIC`)
   plus the seconds of the run. It jumps to the next deadline when no task can run, so an hour of timeouts takes seconds.
+- Every machine and every client of a world has clocks of its own (`Clock`): they drift, and their wall clocks are set.
+  What asks the event loop for the time, as the client library does, gets the world's time.
 - trio runs the tasks that are ready in an order drawn from the seed. The switch for that is trio's own, made for
   Hypothesis and private; `determined` says so clearly if a future trio has lost it.
 - Code that holds on to `time.time` itself (`from time import time`) before the run, or takes randomness from
@@ -16,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from random import Random
 from typing import Any
 
@@ -25,6 +28,31 @@ from trio._core import _run as scheduler
 
 START_WALL = 1_750_000_000.0
 START_MONOTONIC = 10_000.0
+
+
+class Clock:
+    """The clocks of one machine.
+
+    Attributes:
+        wall_ahead: seconds that its wall clock is ahead of the world's, beside the drift.
+    """
+
+    def __init__(self) -> None:
+        self.wall_ahead = 0.0
+        self._rate = 1.0
+        self._shown = 0.0
+        self._since = 0.0
+
+    def shown(self, elapsed: float) -> float:
+        """What it shows when so many seconds of the run have passed."""
+        return self._shown + (elapsed - self._since) * self._rate
+
+    def drift(self, rate: float, elapsed: float) -> None:
+        """From now on it runs so many times as fast as it should; it does not jump."""
+        self._shown, self._since, self._rate = self.shown(elapsed), elapsed, rate
+
+
+OWN: ContextVar[Clock | None] = ContextVar("OWN", default=None)  # of the machine that the running task belongs to
 
 
 @contextmanager
@@ -40,10 +68,12 @@ def determined(seed: int | str, clock: trio.testing.MockClock) -> Iterator[None]
     start = clock.current_time()
 
     def monotonic() -> float:
-        return START_MONOTONIC + clock.current_time() - start
+        own, elapsed = OWN.get(), clock.current_time() - start
+        return START_MONOTONIC + (elapsed if own is None else own.shown(elapsed))
 
     def wall() -> float:
-        return START_WALL + clock.current_time() - start
+        own, elapsed = OWN.get(), clock.current_time() - start
+        return START_WALL + (elapsed if own is None else own.shown(elapsed) + own.wall_ahead)
 
     def in_ns(read: Callable[[], float]) -> Callable[[], int]:
         return lambda: round(read() * 1_000_000) * 1000

@@ -8,6 +8,8 @@ Kinds
 - `pause`: a server stands still and goes on (SIGSTOP).
 - `disk`: a server's disk is slow for a while.
 - `split`: in an ensemble, a server is cut off from the others in one direction or both.
+- `clock`: the wall clock of a server or client is set, forward or back.
+- `drift`: a server's clocks run too fast or too slow.
 - `cancel`: a task that the scenario has offered (`World.cancellable`) is cancelled.
 """
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from corekit.testing.world.world import World
 
 KINDS = ("reset", "drop", "deaf", "mute", "isolate", "slow", "kill", "power", "pause", "disk", "split", "cancel")
+CLOCKS = ("clock", "drift")  # drawn apart from the others, so that worlds from before them stay what they were
+DRIFT = 0.05  # of a clock at most; leases end a tenth of the session's time early
 
 
 class Swarm:
@@ -31,6 +35,7 @@ class Swarm:
 
     Attributes:
         kinds: what happens; drawn by the seed, one or more.
+        clocks: what happens to clocks; drawn by the seed, often nothing.
         every: seconds between two faults, on average.
         lasting: seconds that a fault lasts at most.
     """
@@ -38,9 +43,13 @@ class Swarm:
     def __init__(self, world: World, kinds: Sequence[str] | None = None) -> None:
         self.world = world
         self.random = world.random("faults")
+        self.clock_random = world.random("faults of clocks")
         known = [kind for kind in KINDS if kind != "split" or len(world.machines) > 1]
         if kinds is None:
             kinds = self.random.sample(known, self.random.randint(1, len(known)))
+            self.clocks = [kind for kind in CLOCKS if self.clock_random.random() < 0.4]
+        else:
+            self.clocks = [kind for kind in CLOCKS if kind in kinds]
         self.kinds = [kind for kind in kinds if kind in known]
         self.every = self.random.choice((0.3, 1.0, 3.0))
         self.lasting = world.session_timeout * self.random.choice((0.3, 1.0, 2.0))
@@ -54,6 +63,8 @@ class Swarm:
     async def run(self) -> None:
         """Let faults happen until cancelled; several may last at once."""
         async with trio.open_nursery() as nursery:
+            if self.clocks:
+                nursery.start_soon(self._disturb_clocks)
             while self.kinds:
                 await trio.sleep(self.random.expovariate(1 / self.every))
                 kind = self.random.choice(self.kinds)
@@ -159,6 +170,22 @@ class Swarm:
         machine.sync_s = self.random.uniform(0.05, 1.0)
         await self._a_while()
         machine.sync_s = 0.001
+
+    # Clocks
+    async def _disturb_clocks(self) -> None:
+        random = self.clock_random
+        while True:
+            await trio.sleep(random.expovariate(1 / self.every))
+            if random.choice(self.clocks) == "clock":
+                name = random.choice(list(self.world.clocks))
+                ahead = random.uniform(-1, 1) * random.choice((1.0, 60.0, 3600.0))
+                self._tell("clock", name, round(ahead, 3))
+                self.world.clocks[name].wall_ahead += ahead
+            else:
+                machine = random.choice(self.world.machines)
+                rate = 1 + random.uniform(-DRIFT, DRIFT)
+                self._tell("drift", machine.name, round(rate, 4))
+                machine.clock.drift(rate, self.world.now)
 
     # Clients
     async def _cancel(self) -> None:

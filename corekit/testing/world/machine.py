@@ -25,6 +25,7 @@ from corekit.plugins import wire
 from corekit.server.client_port import FastPort
 from corekit.server.disk import DiskWorker
 from corekit.server.server import Server
+from corekit.testing.world.clock import OWN, Clock
 from corekit.testing.world.net import Connection, Net, Pipe
 
 T = TypeVar("T")
@@ -100,9 +101,13 @@ class _Simulated(Server):
             await trio.sleep_forever()  # it was killed, and is about to be cancelled
 
     def turn(self, work: Callable[[], object]) -> None:
-        """A process that was killed does nothing more."""
+        """A process that was killed does nothing more. Whoever lets it work, the time is that of its machine."""
         if self._machine.server is self:
-            super().turn(work)
+            before = OWN.set(self._machine.clock)
+            try:
+                super().turn(work)
+            finally:
+                OWN.reset(before)
 
     def _own_process(self) -> None:
         pass
@@ -243,6 +248,7 @@ class Machine:
 
     Attributes:
         name: in the network, and the host that clients connect to.
+        clock: it goes on whatever happens to the process.
         storage: the disk; it outlives the process.
         server: the process that runs now, or None.
         sync_s: seconds that a sync of the disk takes at least.
@@ -261,6 +267,7 @@ class Machine:
         self.number = number
         self.name = f"n{number}"
         self.net = net
+        self.clock = Clock()
         self.storage = MemoryStorage()
         self.server: Server | None = None
         self.sync_s = 0.001
@@ -316,6 +323,7 @@ class Machine:
 
     async def _live(self, server: _Simulated, scope: trio.CancelScope, before: trio.Event, ended: trio.Event) -> None:
         await before.wait()
+        OWN.set(self.clock)
         try:
             with scope:
                 await server.run()

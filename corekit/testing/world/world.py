@@ -27,7 +27,7 @@ import trio
 import trio.testing
 
 from corekit.client import Client, connect
-from corekit.testing.world.clock import determined
+from corekit.testing.world.clock import OWN, Clock, determined
 from corekit.testing.world.machine import CLIENT_PORT, ELECTION_PORT, QUORUM_PORT, Machine
 from corekit.testing.world.net import Net
 
@@ -43,6 +43,7 @@ class World:
         session_timeout: seconds that clients ask for.
         net: the network; cut and heal it.
         machines: the servers, the first is `n1`.
+        clocks: of machines and clients, by name.
         client_names: of the clients that are connected now.
         cancellable_scopes: what the fault `cancel` may cancel.
         trace: the newest records; `note` adds one.
@@ -76,6 +77,7 @@ class World:
             machine = Machine(number, self.net, nursery, self.random(f"n{number}"), options, peers)
             peers[machine.name] = machine
             self.machines.append(machine)
+        self.clocks: dict[str, Clock] = {machine.name: machine.clock for machine in self.machines}
 
     def _settings_of(self, number: int, servers: int) -> dict[str, str]:
         tick_ms = round(self.session_timeout * 1000 / 4)
@@ -139,10 +141,12 @@ class World:
             name = f"c{self._clients}"
         chosen = {"timeout": self.session_timeout, "connect_timeout": None, "dial": self.net.dialler(name), **options}
         self.client_names.append(name)
+        before = OWN.set(self.clocks.setdefault(name, Clock()))
         try:
             async with connect(chosen.pop("hosts", self.hosts), **chosen) as zk:
                 yield zk
         finally:
+            OWN.reset(before)
             self.client_names.remove(name)
 
     @contextmanager

@@ -11,8 +11,8 @@ more under contention.
 Znodes: PATH/<number>, ephemeral.
 
 `Flakes` makes 64-bit ids without any request: 41 bits of milliseconds, 10 bits of worker number, 12 bits of sequence.
-Promises: unique as long as the worker number is exclusive; they rise, also when the clock goes back (they then wait
-in the last millisecond seen).
+Promises: unique as long as the worker number is exclusive and the clock of its next holder is not behind that of the
+one before; those of one generator rise, also when the clock goes back (they then wait in the last millisecond seen).
 """
 
 from __future__ import annotations

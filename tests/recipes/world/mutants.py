@@ -37,6 +37,7 @@ from corekit.client import Client, Lease, OutcomeUnknown, op
 from corekit.client.paths import join, name
 from corekit.client.tasks import alongside
 from corekit.errors import NoNodeError
+from corekit.replica.replica import Replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,13 @@ def curator604_body_outlives_the_session(patch: pytest.MonkeyPatch) -> None:
 def lease_without_a_margin(patch: pytest.MonkeyPatch) -> None:
     """The body is told to end when the session may have expired, and not before."""
     patch.setattr("corekit.client.lease.MARGIN", -0.5)
+
+
+@mutant("lock", 30)
+def sessions_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
+    """The server counts the time of sessions by its wall clock, which is set."""
+    honest = Replica.set_time
+    patch.setattr(Replica, "set_time", lambda self, now_ms, wall_ms: honest(self, wall_ms, wall_ms))
 
 
 @mutant("lock", 6)
