@@ -38,14 +38,13 @@ from rocksdict import (
 )
 
 from corekit.errors import DamagedError
+from corekit_storage_rocks.floor import sync_directory
 from corekit_storage_rocks.journal import DELETE, DELETE_RANGE, PUT, Journal, operation, operations
 from corekit_storage_rocks.records import JOURNAL_KEY, STATE_JOURNAL_KEY
 
 MEMTABLE_BYTES = 128 * 1024 * 1024  # more than a segment brings: a switch inside a write would stall it
 _REPLAY_BYTES = 1024 * 1024  # written to RocksDB at a time
 _READAHEAD_BYTES = 2 * 1024 * 1024
-_STATE = "state"
-
 
 LOG, STATE = 0, 1  # the families, as the journal names them
 
@@ -92,8 +91,7 @@ class Database:
         try:
             log = Rdict(str(path), log_options, column_families={"default": log_options, "state": state_options})
         except Exception as error:  # rocksdict raises plain Exception for every status
-            hint = "" if str(path) in str(error) else " (its files are those of a database that did not use a journal)"
-            raise DamagedError(f"{path} cannot be opened: {error}{hint}") from error
+            raise DamagedError(f"{path} cannot be opened: {error}") from error
         self.path = path
         self._gate = threading.Lock()
         self._log: Rdict | None = log
@@ -127,8 +125,10 @@ class Database:
         journal = self._journal
         marks = [self.log.get(JOURNAL_KEY), self.state.get(STATE_JOURNAL_KEY)]
         known = [mark for mark in marks if mark is not None]
-        if not known:
+        if not known:  # new, probably
             folder.mkdir(exist_ok=True)
+            for parent in {folder.parent, self.path.parent}:
+                sync_directory(parent)
         journal.find(min(known) if len(known) == len(marks) else None, up_to_damage=up_to_damage)
         batch, size = WriteBatch(raw_mode=True), 0
         for body in journal.replay():

@@ -28,6 +28,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import struct
 import threading
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ _checked = struct.Struct(">IIIQ")  # the head of a frame after its CRC
 _operation = struct.Struct(">BBII")
 _mark = struct.Struct(">QI")
 _CHECKED_AT = _frame.size - _checked.size
-_SUFFIX = ".journal"
+_NAME = re.compile(r"[0-9]{10}\.journal")
 _SPARE = "spare"
 _CRC_BYTES = 4096  # zlib gives up the interpreter lock for more, and getting it back takes longer than the CRC
 
@@ -126,9 +127,8 @@ class Journal:
             DamagedError: a segment is missing, or a frame that was durable is not valid.
         """
         needed, self._chain = _mark.unpack(mark) if mark is not None else (1, 0)
-        names = sorted(name for name in _names(self._folder) if name.endswith(_SUFFIX))
-        numbers = [int(name.removesuffix(_SUFFIX)) for name in names]
-        self._old = [self._folder / name for name in names]
+        numbers = sorted(_numbers(self._folder))
+        self._old = [self._folder / _name(number) for number in numbers]
         self._number = numbers[-1] if numbers else needed - 1
         for number in range(needed, max(self._number, needed if mark is not None else 0) + 1):
             if number not in numbers:
@@ -308,11 +308,12 @@ def journal_bytes(folder: Path) -> int:
 
 
 def _name(number: int) -> str:
-    return f"{number:010d}{_SUFFIX}"
+    return f"{number:010d}.journal"
 
 
-def _names(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.exists() else []
+def _numbers(folder: Path) -> list[int]:
+    names = os.listdir(folder) if folder.exists() else []
+    return [int(name[:10]) for name in names if _NAME.fullmatch(name)]
 
 
 @contextmanager
