@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Tool, finish, until
+from tests.cli.terminal import Terminal
 
 STAT = [
     "cZxid",
@@ -366,6 +367,16 @@ def test_what_may_not_be_read_does_not_hide_the_rest(tool: Tool, root: str) -> N
         refused = (3, f"corekit: Insufficient permission : {root}/mine\n")
         assert (done.returncode, done.stderr) in (refused, (0, "")), words
     assert tool.run("tree", root, "--auth", "digest:ann:secret").returncode == 0
+
+
+def test_a_terminal_shows_how_far_a_large_copy_is(tool: Tool, root: str) -> None:
+    tool.run("shell", text="\n".join([f"create {root}", *(f"create {root}/{number}" for number in range(600))]))
+    for arguments, bar in ((("export", root, "tree.json"), "reading"), (("cp", "-r", root, f"{root}2"), "copying")):
+        terminal = Terminal(tool, *arguments, env={"TERM": "xterm"})
+        terminal.wait_for(bar)
+        terminal.wait_for("100%")
+        terminal.wait_for("601 ")
+        assert terminal.close() == 0
 
 
 @pytest.mark.usefixtures("plant")
