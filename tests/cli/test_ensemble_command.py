@@ -188,6 +188,10 @@ def test_an_ensemble_in_one_terminal(tmp_path: Path, begin: Callable[..., Up]) -
         assert client.create("/through-the-observer").err == 0
         client.close_session()
 
+    named = ["status", "-H", told["servers"][0]["client"], "--json"]
+    shown = json.loads(subprocess.check_output([sys.executable, "-m", "corekit", *named]))["servers"]
+    assert sorted(one["role"] for one in shown) == ["follower", "follower", "leader", "observer"], "one names them all"
+
     # One that is killed stays down until somebody starts it.
     leader = next(number for number, state in up.states.items() if state["role"] == "leader")
     os.kill(up.states[leader]["pid"], signal.SIGKILL)
