@@ -28,9 +28,14 @@ EDGES = (0, 1, 5, 0x7FFFFFFF, 0x7FFFFFFE, 1 << 32, (1 << 63) - 1)
 
 @dataclass
 class Figures:
-    """What a run did."""
+    """What a run did.
+
+    Attributes:
+        taken: inputs that could be sent to the last byte; from the others a member had turned away before.
+    """
 
     inputs: int = 0
+    taken: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     rss_mb: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -38,8 +43,8 @@ class Figures:
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
         return (
-            f"{self.inputs} inputs in {self.seconds:.0f} s ({kinds}), RSS {min(self.rss_mb):.0f} to "
-            f"{max(self.rss_mb):.0f} MB"
+            f"{self.inputs} inputs, {self.taken} taken whole, in {self.seconds:.0f} s ({kinds}), "
+            f"RSS {min(self.rss_mb):.0f} to {max(self.rss_mb):.0f} MB"
         )
 
 
@@ -136,6 +141,7 @@ def _attack(cluster: Cluster, source: PeerInputs, port: str, inputs: int, figure
             figures.kinds[kind] += 1
             with contextlib.suppress(OSError):
                 left += _throw(source.random, source.random.choice(ports), data)
+                figures.taken += 1
             while len(left) > OPEN_AT_ONCE:
                 left.pop(source.random.randrange(len(left))).close()
             assert not wrong, wrong
