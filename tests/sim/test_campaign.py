@@ -35,6 +35,12 @@ def test_seeds(first: int, workload: str) -> None:
         assert result.ok, result.report()
 
 
+def test_flapping_ends_with_the_other_faults() -> None:
+    """(The nemesis) It went on while a healthy ensemble was demanded."""
+    result = run_seed(284, zab, seconds=20, workload="keys", without=LATER)
+    assert result.ok, result.report()
+
+
 @pytest.mark.parametrize("seed", FOUND)
 def test_seeds_that_found_something(seed: int) -> None:
     result = run_seed(seed, zab, seconds=30, workload="keys", without=LATER)

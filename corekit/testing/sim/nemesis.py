@@ -245,6 +245,8 @@ class Nemesis:
             self.world.after((turn + 1) * pause, self._heal, pairs)
 
     def _cut_now(self, pairs: list[tuple[int, int]]) -> None:
+        if self.stopped:
+            return
         for source, target in pairs:
             self.net.cut(source, target)
 

@@ -211,7 +211,8 @@ class Node:
             raise
         except Exception as error:
             raise Violation("I20", f"server {self.sid} broke: {error!r}") from error
-        self._after(now_ms)
+        if self.up and not self.paused:  # it may have died in a turn inside this one
+            self._after(now_ms)
 
     def _settle(self) -> None:
         """Something changed that is no turn."""
