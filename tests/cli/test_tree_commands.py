@@ -127,7 +127,7 @@ def test_access_control(tool: Tool, root: str) -> None:
     [
         (("get", "/nope"), 1, "Node does not exist: /nope"),
         (("create", "/"), 1, "Node already exists: /"),
-        (("create", "/nope/x"), 1, "Node does not exist: /nope/x"),
+        (("create", "/nope/x"), 1, "Node does not exist: /nope (-p creates missing parents)"),
         (("delete", "/zookeeper"), 1, "Arguments are not valid : /zookeeper"),
         (("listquota", "/nope"), 1, "quota for /nope does not exist."),
         (("find", "/", "--regex", "("), 2, "'(' is no regular expression: "),
