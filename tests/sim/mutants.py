@@ -571,7 +571,7 @@ def leader_commits_what_is_outstanding_when_it_steps_down(patch: Patch) -> None:
     patch(Leader, "stop", stop)
 
 
-@mutant(400, script="ZOOKEEPER-1675")
+@mutant(40, script="ZOOKEEPER-1675", workload="sessions")
 def zk1675_sync_answered_by_a_deposed_leader(patch: Patch) -> None:
     """A sync is answered at once, without asking whether this server still leads."""
 
