@@ -8,7 +8,7 @@ them is not 0. In key order ACLs come before the znodes that use them, and a par
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from struct import Struct
 
 from corekit.codec.jute import Reader
@@ -103,14 +103,17 @@ class StateImage:
             DamagedError: the pairs do not make a tree.
         """
         tree = self._tree
-        nodes: list[tuple[bytes, bytes]] = []
+        nodes: list[bytes] = []
+        records: list[bytes] = []
         for key, value in pairs:
             kind = key[0]
             if kind == 0x6E:  # n
-                nodes.append((key[1:], value))
+                nodes.append(key[1:])
+                records.append(value)
                 if len(nodes) >= _CHUNK_PAIRS:
-                    self._fill(nodes)
+                    self._fill(nodes, records)
                     nodes.clear()
+                    records.clear()
             elif kind == 0x78:  # x
                 self._load_extra(key[1:], value)
             elif kind == 0x61:  # a
@@ -124,7 +127,7 @@ class StateImage:
                 (session_id,) = _Q.unpack(key[1:])
                 (timeout,) = _I.unpack(value)
                 self._sessions.add(session_id, timeout, now_ms)
-        self._fill(nodes)
+        self._fill(nodes, records)
         if not tree.nodes and zxid == 0:
             tree.bootstrap()  # the first step of the state had not been made durable
         if b"/" not in tree.nodes:
@@ -135,16 +138,15 @@ class StateImage:
         if tree.digest_on:
             tree.start_digest(self._digest)
 
-    def _fill(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Add znodes, parents before children."""
+    def _fill(self, nodes: Collection[bytes], records: Collection[bytes]) -> None:
+        """Add znodes (their paths, and as many records), parents before children. There may be millions."""
         tree = self._tree
-        nodes, kids, ephemerals = tree.nodes, tree.kids, tree.ephemerals
+        kids = tree.kids
+        tree.nodes.update(zip(nodes, records, strict=True))
+        tree.data_bytes += sum(map(len, nodes)) + sum(map(len, records)) - 72 * len(nodes)
         parent: bytes | None = None
         siblings: set[bytes] = set()
-        size = 0
-        for path, record in pairs:
-            nodes[path] = record
-            size += len(path) + len(record) - 72
+        for path in nodes:
             above = path[: path.rindex(b"/")] or b"/"
             if above != parent:
                 parent = above
@@ -152,11 +154,11 @@ class StateImage:
                 if known is None:
                     known = kids[above] = Kids()
                 siblings = known.paths
-            if len(path) > 1:
-                siblings.add(path)
-            if record[-24:-16] != _NO_OWNER:
-                ephemerals.setdefault(stat.owner_of(record), {})[path] = None
-        tree.data_bytes += size
+            siblings.add(path)
+        kids[b"/"].paths.discard(b"/")
+        owned = [(path, record) for path, record in zip(nodes, records, strict=True) if record[-24:-16] != _NO_OWNER]
+        for path, record in owned:
+            tree.ephemerals.setdefault(stat.owner_of(record), {})[path] = None
 
     def _sort_ephemerals(self) -> None:
         tree = self._tree
@@ -187,7 +189,7 @@ class StateImage:
         self._stored_extras.clear()
         for key, acl in image.acls.items():
             tree.acls.restore(key, acl)
-        self._fill(image.nodes.items())
+        self._fill(image.nodes.keys(), image.nodes.values())
         for path, key in image.acl_keys.items():
             tree.set_acl_key(path, key)
         tree.owners.update(image.owners)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
+from operator import itemgetter, lt
 from typing import Any
 
 import trio
@@ -20,6 +22,7 @@ from corekit.errors import ContractError
 
 _MODES = frozenset(("standalone", "leader", "follower", "observer", "read-only"))
 _LEADING = frozenset(("standalone", "leader"))
+_PAIRS_AT_A_TIME = 1000
 
 
 def stamped(entry: bytes) -> int:
@@ -58,15 +61,19 @@ def read_entries(storage: Storage, after_zxid: int, found: Any) -> list[tuple[in
 
 
 def state_pairs(storage: Storage, found: Any) -> Iterator[tuple[bytes, bytes]]:
-    """What `Storage.read_state` returned, looked at while it is drawn."""
+    """What `Storage.read_state` returned, looked at while it is drawn: a thousand at a time, there may be millions."""
     before = b""
-    for one in found:
-        if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], bytes) and isinstance(one[1], bytes)):
-            raise ContractError(f"read_state() brought {one!r:.80}, not a pair of bytes", storage)
-        if one[0] <= before:
-            raise ContractError(f"read_state() brought {one[0]!r:.80} after {before!r:.80}: out of order", storage)
-        before = one[0]
-        yield one
+    pairs = iter(found)
+    while chunk := list(islice(pairs, _PAIRS_AT_A_TIME)):
+        for one in chunk:
+            if type(one) is not tuple or len(one) != 2 or type(one[0]) is not bytes or type(one[1]) is not bytes:
+                raise ContractError(f"read_state() brought {one!r:.80}, not a pair of bytes", storage)
+        keys = [before, *map(itemgetter(0), chunk)]
+        if not all(map(lt, keys, keys[1:])):
+            first, second = next((a, b) for a, b in pairwise(keys) if a >= b)
+            raise ContractError(f"read_state() brought {second!r:.80} after {first!r:.80}: out of order", storage)
+        before = keys[-1]
+        yield from chunk
 
 
 def used(storage: Storage, found: Any) -> DiskUsage:

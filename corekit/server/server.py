@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -153,9 +154,9 @@ class Server:
             StorageError: a write or sync failed.
         """
         began = time.perf_counter()
-        recovery = await self._blocking(self.kernel.recover)
+        with self._own_process():
+            recovery = await self._blocking(self.kernel.recover)
         self.operations.metrics.started.observe(int((time.perf_counter() - began) * 1e6))
-        self._own_process()
         async with trio.open_nursery() as nursery:
             where = await self._listen(nursery)
             self.port.watch(self._wake_fd, self._disk_ready)
@@ -208,12 +209,18 @@ class Server:
         """Let time pass between two looks at the clock."""
         await trio.sleep(seconds)
 
-    def _own_process(self) -> None:
-        """The process is the server's own: tune it."""
+    @contextmanager
+    def _own_process(self) -> Iterator[None]:
+        """Around the recovery: the process is the server's own, tune it."""
         few_arenas()
-        gc.collect()
-        gc.freeze()  # the tree is not garbage: keep the collector away from it
-        gc.set_threshold(50_000, 20, 1000)
+        gc.disable()  # the collector would look at all of the tree again and again, and find nothing
+        try:
+            yield
+            gc.collect()
+            gc.freeze()  # what was read is not garbage: keep the collector away from it
+            gc.set_threshold(50_000, 20, 1000)
+        finally:
+            gc.enable()
 
     def stop(self, why: str) -> None:
         """Ask the server to stop in good order."""

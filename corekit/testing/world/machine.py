@@ -9,7 +9,8 @@ part of what was not synced.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -109,8 +110,9 @@ class _Simulated(Server):
             finally:
                 OWN.reset(before)
 
-    def _own_process(self) -> None:
-        pass
+    @contextmanager
+    def _own_process(self) -> Iterator[None]:
+        yield
 
     def _give_back(self) -> None:
         pass

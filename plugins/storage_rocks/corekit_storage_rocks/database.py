@@ -226,8 +226,8 @@ class Database:
         journal.free()
 
 
-def scan(family: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Pairs with start <= key < end, as they are now.
+def scan(family: Rdict, start: bytes, end: bytes, skip: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """Pairs with start <= key < end, as they are now; the first `skip` bytes of the keys are left out.
 
     Raises:
         DamagedError: a table could not be read or its checksum is wrong.
@@ -239,7 +239,7 @@ def scan(family: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes
     iterator.seek(start)
     valid, key, value, advance = iterator.valid, iterator.key, iterator.value, iterator.next
     while valid():
-        yield key(), value()
+        yield key()[skip:], value()
         advance()
     check_status(iterator)
 

@@ -86,5 +86,4 @@ class LogReader:
 
 def read_pairs(database: Database, generation: int) -> Iterator[tuple[bytes, bytes]]:
     """The pairs of the state in key order. Raises `DamagedError`."""
-    for key, value in scan(database.state, generation_prefix(generation), generation_prefix(generation + 1)):
-        yield key[_PREFIX_BYTES:], value
+    return scan(database.state, generation_prefix(generation), generation_prefix(generation + 1), _PREFIX_BYTES)
