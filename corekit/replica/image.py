@@ -155,7 +155,8 @@ class StateImage:
                     known = kids[above] = Kids()
                 siblings = known.paths
             siblings.add(path)
-        kids[b"/"].paths.discard(b"/")
+        if (root := kids.get(b"/")) is not None:
+            root.paths.discard(b"/")
         owned = [(path, record) for path, record in zip(nodes, records, strict=True) if record[-24:-16] != _NO_OWNER]
         for path, record in owned:
             tree.ephemerals.setdefault(stat.owner_of(record), {})[path] = None
