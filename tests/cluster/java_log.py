@@ -43,7 +43,10 @@ KNOWN: tuple[tuple[str, str], ...] = (
     (r"Observer - Exception when observing", "its leader was stopped"),
     (r"QuorumPeer - PeerState set to LOOKING", "its leader was stopped, or it lost its quorum"),
     (r"QuorumCnxManager - (Cannot open channel|Connection broken|Exception when using channel)", "a peer was stopped"),
-    (r"QuorumCnxManager - (Interrupt|Send worker leaving)", "the threads of that peer's connection end"),
+    (
+        r"QuorumCnxManager - (Interrupt|Send worker leaving|Failed to send last message)",
+        "the threads of that peer's connection end",
+    ),
 )
 
 # Java servers of 3.8.0 do this to each other: a follower that joins under load gets proposals before NEWLEADER and

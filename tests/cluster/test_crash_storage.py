@@ -12,7 +12,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from corekit_storage_rocks import journal
 from corekit_storage_rocks.storage import RocksStorage
 
 from corekit.errors import EXIT_DISK
@@ -36,8 +35,7 @@ class ForgetfulStorage(RocksStorage):
 
 def flushing_storage(path: Path) -> RocksStorage:
     """Begins a segment and flushes its memtables all the time, so that a crash meets flushes and compactions."""
-    journal.SEGMENT_BYTES = 30_000
-    return RocksStorage(path)
+    return RocksStorage(path, segment_bytes=30_000)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from corekit_storage_rocks import journal
 from corekit_storage_rocks.database import Database
 from corekit_storage_rocks.records import LOG_END, log_key
 from corekit_storage_rocks.storage import RocksStorage
@@ -344,10 +343,9 @@ def test_no_single_flipped_bit_of_the_journal_is_served(copy: Path, killed: Path
 @pytest.fixture
 def segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A directory as a crash leaves it, with several segments in the journal that are not in tables yet."""
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 7_000)
     monkeypatch.setattr(Database, "_in_tables", lambda self: False)
     monkeypatch.setattr(Database, "_new_memtables", lambda self: None)
-    storage = RocksStorage(tmp_path / "data")
+    storage = RocksStorage(tmp_path / "data", segment_bytes=7_000)
     storage.open()
     for zxid in range(1, 101):
         storage.append(zxid, entries_of(zxid, zxid), zxid)

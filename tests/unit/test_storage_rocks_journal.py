@@ -13,6 +13,7 @@ from corekit_storage_rocks.journal import PUT, Journal, operation, operations
 from corekit.errors import DamagedError
 
 SECTORS = (512, 4096)
+SEGMENT_BYTES = 30_000
 
 
 class Writer:
@@ -26,7 +27,7 @@ class Writer:
         self.durable = 0  # how many of them
         self.image: dict[str, bytes] = {}  # the files, as of the last sync
         self.mark: bytes | None = None
-        self.journal = Journal(folder)
+        self.journal = Journal(folder, SEGMENT_BYTES)
         self.journal.find(None)
         self.journal.begin()
 
@@ -65,7 +66,7 @@ class Writer:
             sectors = [(new if self.rng.random() < 0.5 else old)[at : at + sector] for at in range(0, len(new), sector)]
             (self.folder / name).write_bytes(b"".join(sectors))
         self.journal.close()
-        self.journal = Journal(self.folder)
+        self.journal = Journal(self.folder, SEGMENT_BYTES)
         self.journal.find(self.mark)
         found = [int.from_bytes(key, "big") for body in self.journal.replay() for _, _, key, _ in operations(body)]
         assert found == self.staged[: len(found)], "not a prefix"
@@ -77,7 +78,6 @@ class Writer:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 30_000)
     monkeypatch.setattr(journal, "STEP_BYTES", 8_000)
     monkeypatch.setattr(journal, "PENDING_BYTES_MAX", 3_000)  # so that much is written before it is synced
 
@@ -120,10 +120,10 @@ def test_every_damage_to_what_a_later_frame_vouches_for_is_found(tmp_path: Path)
         content[rng.randrange(end)] ^= 1 << rng.randrange(8)
         segment.write_bytes(content)
         with pytest.raises(DamagedError, match=r"damaged|missing"):
-            Journal(writer.folder).find(None)
+            Journal(writer.folder, SEGMENT_BYTES).find(None)
         shutil.rmtree(writer.folder)
         shutil.copytree(tmp_path / "whole", writer.folder)
-    Journal(writer.folder).find(None)
+    Journal(writer.folder, SEGMENT_BYTES).find(None)
 
 
 def test_what_was_never_synced_is_not_found_behind_new_frames(tmp_path: Path) -> None:
@@ -135,13 +135,13 @@ def test_what_was_never_synced_is_not_found_behind_new_frames(tmp_path: Path) ->
     writer.journal.close()
     (segment,) = folder.iterdir()
     segment.write_bytes(segment.read_bytes().replace(b"a" * 4000, b"\0" * 4000))
-    again = Journal(folder)
+    again = Journal(folder, SEGMENT_BYTES)
     again.find(None)
     again.begin()
     again.add(operation(PUT, 0, b"c", b"c" * 4000))
     again.write(*again.take())
     again.close()
-    last = Journal(folder)
+    last = Journal(folder, SEGMENT_BYTES)
     last.find(None)
     assert [key for body in last.replay() for _, _, key, _ in operations(body)] == [b"c"]
 

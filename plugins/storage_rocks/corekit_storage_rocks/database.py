@@ -39,7 +39,7 @@ from rocksdict import (
 
 from corekit.errors import DamagedError
 from corekit_storage_rocks.floor import sync_directory
-from corekit_storage_rocks.journal import DELETE, DELETE_RANGE, PUT, Journal, operation, operations
+from corekit_storage_rocks.journal import DELETE, DELETE_RANGE, PUT, SEGMENT_BYTES, Journal, operation, operations
 from corekit_storage_rocks.records import JOURNAL_KEY, STATE_JOURNAL_KEY
 
 MEMTABLE_BYTES = 128 * 1024 * 1024  # more than a segment brings: a switch inside a write would stall it
@@ -76,10 +76,14 @@ class Batch:
 class Database:
     """An open RocksDB with the column families `log` and `state`, and its journal."""
 
-    def __init__(self, path: Path, journal: Path, *, up_to_damage: bool = False) -> None:
+    def __init__(
+        self, path: Path, journal: Path, *, up_to_damage: bool = False, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
         """Open, and create if `path` holds nothing.
 
-        `up_to_damage`: accept a journal that is damaged in the middle, up to the damage (for `salvage`).
+        Args:
+            up_to_damage: accept a journal that is damaged in the middle, up to the damage (for `salvage`).
+            segment_bytes: of the journal, after which the memtables go to tables.
 
         Raises:
             DamagedError: RocksDB refuses what is there, the journal does, or files are missing.
@@ -103,7 +107,7 @@ class Database:
         self.state.set_write_options(unjournaled)
         self._put = log.put
         self._write = log.write
-        self._journal = Journal(journal)
+        self._journal = Journal(journal, segment_bytes)
         self._recovered = False
         try:
             self._recover(journal, up_to_damage)

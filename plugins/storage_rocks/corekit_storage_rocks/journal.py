@@ -94,8 +94,9 @@ class _Found:
 class Journal:
     """The segments in a folder. First `find`, then `replay` and `begin`; from then on `add`, `take` and `write`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder = folder
+        self._segment_bytes = segment_bytes
         self._found: list[_Found] = []
         self._old: list[Path] = []  # segments before the present one
         self._number = 0
@@ -175,7 +176,7 @@ class Journal:
     @property
     def full(self) -> bool:
         """Whether it is time for another segment."""
-        return self._at >= SEGMENT_BYTES
+        return self._at >= self._segment_bytes
 
     def prepare(self) -> None:
         """Make the file of the next segment. Raises OSError."""
@@ -248,9 +249,9 @@ class Journal:
         self._durable = end
 
     def _grow(self, end: int) -> None:
-        """Have zeroes on disk where the next frames go; beyond SEGMENT_BYTES the file just grows."""
+        """Have zeroes on disk where the next frames go; a segment that is full just grows."""
         with self._growing:
-            while self._size < min(end, SEGMENT_BYTES):
+            while self._size < min(end, self._segment_bytes):
                 _write(self._fd, bytes(STEP_BYTES), self._size)
                 _sync(self._fd)
                 self._size += STEP_BYTES
@@ -271,7 +272,7 @@ class Journal:
         """Forget the old segments: RocksDB has them in tables. Raises OSError."""
         spare = self._folder / _SPARE
         for path in self._old:
-            if not spare.exists() and STEP_BYTES <= path.stat().st_size <= 2 * SEGMENT_BYTES:
+            if not spare.exists() and STEP_BYTES <= path.stat().st_size <= 2 * self._segment_bytes:
                 os.rename(path, spare)
             else:
                 path.unlink()

@@ -28,7 +28,7 @@ from corekit.errors import DamagedError, StorageError
 from corekit_storage_rocks.database import STATE, Batch, Database, scan
 from corekit_storage_rocks.directory import DataDirectory
 from corekit_storage_rocks.floor import Floor, FloorFile
-from corekit_storage_rocks.journal import journal_bytes
+from corekit_storage_rocks.journal import SEGMENT_BYTES, journal_bytes
 from corekit_storage_rocks.reading import LogReader, chain_before, read_pairs, record_before
 from corekit_storage_rocks.records import (
     DAMAGE_KEY,
@@ -59,7 +59,8 @@ _GENERATIONS_END = b"\xff\xff\xff\xff"
 class RocksStorage:
     """Storage on RocksDB in `data_dir`; with `log_dir` its journal is there (ZooKeeper's `dataLogDir`)."""
 
-    def __init__(self, data_dir: Path, *, log_dir: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, *, log_dir: Path | None = None, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._segment_bytes = segment_bytes
         self._directory = DataDirectory(data_dir, log_dir)
         self._lock = threading.Lock()
         self._opened = False
@@ -105,7 +106,7 @@ class RocksStorage:
                     raise DamagedError(f"{path} is missing")
             elif not known and not (path / "CURRENT").exists():
                 _remove_unborn(path, self._directory.journal)
-            database = Database(path, self._directory.journal)
+            database = Database(path, self._directory.journal, segment_bytes=self._segment_bytes)
             contents = examine(database)
             if contents is None and known and damage is None:
                 raise DamagedError(f"{path} is empty")
