@@ -16,15 +16,14 @@ import functools
 import inspect
 import os
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from corekit.cli.output import print_json
+from corekit.cli.output import print_json, reader_left
 from corekit.errors import (
     EXIT_LOST,
     EXIT_NO_PERMISSION,
@@ -32,6 +31,7 @@ from corekit.errors import (
     EXIT_UNAVAILABLE,
     EXIT_UNEXPECTED,
     EXIT_UNKNOWN_OUTCOME,
+    EXIT_USAGE,
     CorekitError,
     UserError,
 )
@@ -309,12 +309,23 @@ def failure(error: BaseException) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         return typer.Exit(128 + signal.SIGINT)
     if isinstance(error, BrokenPipeError):
-        # The reader of our output has left (`| head`); nothing may be written when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reader_left()
         return typer.Exit(128 + signal.SIGPIPE)
     if isinstance(error, UserError) or not isinstance(error, CorekitError):
         return error
     return UserError(describe(error), exit_code(error))
+
+
+@contextmanager
+def one_is_an_answer() -> Iterator[None]:
+    """Around a command whose exit code 1 means "no": an error that would be 1 is 2, as with diff(1) and grep(1)."""
+    try:
+        yield
+    except CorekitError as error:
+        code = error.exit_code if isinstance(error, UserError) else exit_code(error)
+        if code != EXIT_UNEXPECTED:
+            raise
+        raise UserError(str(error) if isinstance(error, UserError) else describe(error), EXIT_USAGE) from error
 
 
 def exit_code(error: CorekitError) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,11 @@ def shown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 def warn(text: str) -> None:
     """One line on stderr."""
     print(f"corekit: warning: {text}", file=sys.stderr)
+
+
+def reader_left() -> None:
+    """After a `BrokenPipeError` of our output (`| head`): what is still printed goes nowhere, also at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_warnings() -> None:

@@ -55,6 +55,7 @@ def new(
     directory: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="Where to write (default: ./corekit-NAME).")
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Write a complete package with a plugin that works, and tests that pass.
 
@@ -75,6 +76,11 @@ def new(
     if not empty:
         raise UserError(f"{where} is not empty; name another directory with --dir")
     written = write(where, name, kind)
+    if json:
+        from corekit.cli.output import print_json
+
+        print_json({"name": name, "kind": kind, "directory": str(where), "files": written, "use": _use(name, kind)})
+        return
     for path in written:
         print(where / path)
     print(f"\nNext: cd {where} && pip install -e '.[test]' && pytest && {_use(name, kind)}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,10 +11,14 @@ from corekit.cli.options import (
     ClientPortOption,
     ConfigOption,
     DataDirOption,
+    JsonOption,
     PluginsOption,
     SetOption,
     load_settings,
 )
+
+if TYPE_CHECKING:
+    from corekit.server.server import Started
 
 
 def serve(
@@ -29,10 +34,14 @@ def serve(
         str | None,
         typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.", show_default=False),
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Run a server until Ctrl-C or SIGTERM.
 
     Without any option it serves on port 2181 and keeps its data in ./corekit-data.
+
+    With --json, one line on standard output says where it listens, once it serves; the log is JSON too, unless
+    --log-format says otherwise.
 
     [bold]Examples[/bold]
 
@@ -46,11 +55,15 @@ def serve(
 
       corekit serve -p no:digest --log-format json
 
+      corekit serve --client-port 0 --json | jq -r ".listens[]"
+
     Settings are taken from: defaults, the file, ZOO_* variables, COREKIT_* variables, options; the later wins.
     See what that adds up to with [bold]corekit config show[/bold], and which plugins run with
     [bold]corekit plugins[/bold].
     """
     assignments = list(assignments or ())
+    if json and log_format is None:
+        log_format = "json"
     for name, value in (("log.format", log_format), ("log.level", log_level)):
         if value is not None:
             assignments.append(f"{name}={value}")
@@ -68,4 +81,19 @@ def serve(
 
     from corekit.server.server import run
 
-    raise typer.Exit(run(loaded, parts))
+    raise typer.Exit(run(loaded, parts, _tell_json if json else _tell))
+
+
+def _tell(started: Started) -> None:
+    if started.admin:
+        print(f"admin and metrics on {', '.join(started.admin)}", file=sys.stderr)
+    print(f"corekit listens on {', '.join(started.listens)}, data in {started.data_dir}", file=sys.stderr)
+    print(f"plugins: {', '.join(started.plugins)}", file=sys.stderr, flush=True)
+
+
+def _tell_json(started: Started) -> None:
+    import json
+    import os
+    from dataclasses import asdict
+
+    print(json.dumps({"pid": os.getpid(), **asdict(started)}), flush=True)

@@ -2,7 +2,8 @@
 
 What each server says of itself comes from the four-letter words `srvr` and `mntr`; a server that does not answer them
 (its whitelist) is asked for a session instead, which shows that it serves, and no more. Servers that are not named are
-found in the ensemble's configuration. Numbers of different servers are of slightly different moments, so a lag of a
+found in the ensemble's configuration, if it has their client addresses; members that cannot be shown are told of.
+Numbers of different servers are of slightly different moments, so a lag of a
 few transactions under load is nothing.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 import json as jsons
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from corekit.cli.connection import JsonOption, Target
-from corekit.cli.output import print_json, print_table, shown_table
+from corekit.cli.output import print_json, print_table, shown_table, warn
 from corekit.errors import EXIT_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -62,6 +64,28 @@ class ServerStatus:
         return max(self.zxid >> 32, int(told) if told.isdecimal() else 0)
 
 
+@dataclass
+class Ensemble:
+    """What one look has found.
+
+    Attributes:
+        servers: those that were named, then those that the configuration has client addresses of.
+        hidden: members without a client address in the configuration, if it has more members than `servers`.
+    """
+
+    servers: list[ServerStatus]
+    hidden: list[str]
+
+    def note(self) -> str | None:
+        """One line on who is not shown; None if nobody is missing."""
+        if not self.hidden:
+            return None
+        return (
+            f"not every member is shown: the configuration has no client address of {', '.join(self.hidden)}; "
+            "name all servers with -H, or write addresses as server.N=HOST:PORT:PORT;CLIENTPORT"
+        )
+
+
 async def status(
     target: Target,
     watch: Annotated[
@@ -87,14 +111,13 @@ async def status(
     if watch is None:
         found = await look(target, listed)
         _print(found, json)
-        return _code(found)
+        return _code(found.servers)
     await _show_again(target, watch, listed, json)
     await anyio.lowlevel.checkpoint()
     return 0
 
 
 async def _show_again(target: Target, seconds: float, listed: bool, json: bool) -> None:
-    import sys
     import time
 
     import anyio
@@ -113,8 +136,9 @@ async def _show_again(target: Target, seconds: float, listed: bool, json: bool) 
 
     with Live(auto_refresh=False, screen=False) as live:
         while True:
-            table = shown_table(TITLES, map(_row, await look(target, listed)))
-            live.update(Group(time.strftime("%H:%M:%S"), table), refresh=True)
+            found = await look(target, listed)
+            table = shown_table(TITLES, map(_row, found.servers))
+            live.update(Group(time.strftime("%H:%M:%S"), table, *filter(None, [found.note()])), refresh=True)
             await anyio.sleep(seconds)
 
 
@@ -123,16 +147,20 @@ def _code(found: list[ServerStatus]) -> int:
     return 0 if serving == len(found) else 1 if serving else EXIT_UNAVAILABLE
 
 
-def _print(found: list[ServerStatus], json: bool) -> None:
+def _print(found: Ensemble, json: bool) -> None:
+    note = found.note()
     if json:
         print_json(_value(found))
-    else:
-        print_table(TITLES, map(_row, found))
+        return
+    print_table(TITLES, map(_row, found.servers))
+    if note is not None:
+        sys.stdout.flush()
+        warn(note)
 
 
-def _value(found: list[ServerStatus]) -> dict[str, Any]:
+def _value(found: Ensemble) -> dict[str, Any]:
     """What `--json` shows."""
-    return {"servers": [_object(one) for one in found]}
+    return {"servers": [_object(one) for one in found.servers], "not_shown": found.hidden}
 
 
 def _object(one: ServerStatus) -> dict[str, Any]:
@@ -174,7 +202,7 @@ def _row(one: ServerStatus) -> tuple[str, ...]:
 
 
 # ------------------------------------------------------------------------------------------- asking
-async def look(target: Target, listed: bool) -> list[ServerStatus]:
+async def look(target: Target, listed: bool) -> Ensemble:
     """Ask all servers at once.
 
     Args:
@@ -188,13 +216,18 @@ async def look(target: Target, listed: bool) -> list[ServerStatus]:
     seconds = SECONDS if target.timeout is None else target.timeout
     found: dict[Host, ServerStatus] = {}
     extra: list[Host] = []
+    hidden: list[str] = []
     context = target.context()
 
     async def ask_one(host: Host) -> None:
         found[host] = await ask(host, seconds, context)
 
     async def search() -> None:
-        extra.extend(await _members(target, hosts, seconds))
+        text = await _configuration(target, seconds)
+        extra.extend(await _not_named(text, hosts))
+        members = re.findall(r"^(server\.\d+)=(.*)$", text, re.MULTILINE)
+        if len(members) > len(hosts) + len(extra):
+            hidden.extend(name for name, where in members if ";" not in where)
 
     async with anyio.create_task_group() as tasks:
         for host in hosts:
@@ -209,7 +242,7 @@ async def look(target: Target, listed: bool) -> list[ServerStatus]:
         if one.role == "serving":
             await _by_session(one, target, seconds)
     set_lags(servers)
-    return servers
+    return Ensemble(servers, hidden)
 
 
 def set_lags(servers: list[ServerStatus]) -> None:
@@ -282,17 +315,22 @@ async def _by_session(one: ServerStatus, target: Target, seconds: float) -> None
         one.role, one.reason = "", str(error)
 
 
-async def _members(target: Target, hosts: list[Host], seconds: float) -> list[Host]:
-    """Client addresses of members that `hosts` does not name."""
-    from corekit.cli.ensemble_config import client_text
-    from corekit.client.hosts import parse_hosts
+async def _configuration(target: Target, seconds: float) -> str:
+    """The ensemble's own, one member a line; empty if nobody tells it."""
     from corekit.errors import CorekitError
 
     try:
         async with replace(target, timeout=seconds, read_only=True).connect() as zk:
-            text = (await zk.get_config()).data.decode("utf-8", "replace")
+            return (await zk.get_config()).data.decode("utf-8", "replace")
     except CorekitError:
-        return []
+        return ""
+
+
+async def _not_named(text: str, hosts: list[Host]) -> list[Host]:
+    """Client addresses of members that `hosts` does not name."""
+    from corekit.cli.ensemble_config import client_text
+    from corekit.client.hosts import parse_hosts
+
     listed = client_text(text).partition(" ")[2]
     known = {await _address(host) for host in hosts}
     return [host for host in (parse_hosts(listed)[0] if listed else ()) if await _address(host) not in known]

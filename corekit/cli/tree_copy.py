@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from corekit.cli.complete import PathArgument
-from corekit.cli.connection import Session
+from corekit.cli.connection import Session, one_is_an_answer
 from corekit.cli.nodes import Node, below, moved, read_all, relative
 from corekit.cli.output import print_json
 from corekit.cli.progress import Progress
@@ -81,7 +81,7 @@ async def diff(
     acl: Annotated[bool, typer.Option("--acl", help="Compare access control lists too.")] = False,
     to_hosts: ToOption = None,
 ) -> int:
-    """Compare two trees of znodes. Ends with 0 if they are equal, with 1 if they differ.
+    """Compare two trees of znodes. Ends with 0 if they are equal, 1 if they differ, 2 if they cannot be compared.
 
     Lines begin with < (only left), > (only right) or ! (other data, or another ACL).
 
@@ -91,8 +91,9 @@ async def diff(
 
       corekit diff / / --to-hosts other:2181 --acl
     """
-    async with _other(session, to_hosts) as zk:
-        ours, theirs = await _contents(session.zk, left), await _contents(zk, right)
+    with one_is_an_answer():
+        async with _other(session, to_hosts) as zk:
+            ours, theirs = await _contents(session.zk, left), await _contents(zk, right)
     differences = []
     for path in sorted(ours.keys() | theirs.keys(), key=lambda path: path.split("/")):
         one, other = ours.get(path), theirs.get(path)

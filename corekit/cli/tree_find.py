@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from corekit.cli.complete import PathArgument
-from corekit.cli.connection import Session, describe
+from corekit.cli.connection import Session, describe, one_is_an_answer
 from corekit.cli.nodes import below, read_data
 from corekit.cli.output import print_json, print_table
 from corekit.cli.text import size_text, stat_json
@@ -207,7 +207,9 @@ async def grep(
     fixed: Annotated[bool, typer.Option("-F", "--fixed-strings", help="PATTERN is plain text.")] = False,
     names_only: Annotated[bool, typer.Option("-l", "--list", help="Only the paths.")] = False,
 ) -> int:
-    """Search the data of all znodes below a path. Ends with 1 if nothing is found, 3 if something could not be read.
+    """Search the data of all znodes below a path.
+
+    Ends with 0 if something is found, 1 if nothing is, 2 if it cannot be searched, 3 if a part could not be read.
 
     [bold]Examples[/bold]
 
@@ -217,7 +219,8 @@ async def grep(
     """
     wanted = compiled(re.escape(pattern) if fixed else pattern, re.IGNORECASE if ignore_case else 0)
     refused: list[KeeperError] = []
-    paths = [here async for here, children in below(session.zk, path, None, refused) if children.stat.data_length]
+    with one_is_an_answer():
+        paths = [here async for here, children in below(session.zk, path, None, refused) if children.stat.data_length]
     rows: list[dict[str, Any]] = []
     hits = 0
     async for node in read_data(session.zk, paths):

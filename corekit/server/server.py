@@ -10,10 +10,10 @@ import gc
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -74,22 +74,39 @@ def replica_options(s: Settings) -> ReplicaOptions:
     )
 
 
+@dataclass(frozen=True)
+class Started:
+    """Where a server is, once it serves.
+
+    Attributes:
+        listens: addresses for clients, as the transport describes them.
+        admin: URLs of the admin and metrics ports.
+        data_dir: where the data is, absolute.
+        plugins: names of those in use.
+    """
+
+    listens: list[str]
+    admin: list[str]
+    data_dir: str
+    plugins: list[str]
+
+
 class Server:
     """One server process's tasks.
 
     Args:
         loaded: effective settings.
         parts: the plugins in use.
-        say: prints the lines that tell a person where the server is.
+        tell: is told where the server is, once it serves.
     """
 
     disk_worker = DiskWorker
     port_class = FastPort
 
-    def __init__(self, loaded: Loaded, parts: Parts, say: Callable[[str], None]) -> None:
+    def __init__(self, loaded: Loaded, parts: Parts, tell: Callable[[Started], None]) -> None:
         self.settings = loaded.settings
         self.parts = parts
-        self._say = say
+        self._tell = tell
         s = self.settings
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         retain = s.snap_count * s.autopurge_snap_retain_count if s.autopurge_interval_ms else 0
@@ -172,8 +189,6 @@ class Server:
             nursery.start_soon(self._collect)
             for service in self.parts.services:
                 nursery.start_soon(service.run, self.kernel)
-            if self.operations.where:
-                self._say(f"admin and metrics on {', '.join(self.operations.where)}")
             log.info(
                 "started",
                 extra={
@@ -182,8 +197,8 @@ class Server:
                     "zxid": f"0x{self.view.last_zxid:x}",
                 },
             )
-            self._say(f"corekit listens on {', '.join(where)}, data in {self._where_data}")
-            self._say(f"plugins: {', '.join(sorted(info.name for info in self.parts.infos))}")
+            names = sorted(info.name for info in self.parts.infos)
+            self._tell(Started(where, list(self.operations.where), self._where_data, names))
             self.parts.events.server_started(where)
             task_status.started()
             await self._stopping.wait()
@@ -391,16 +406,19 @@ async def _signals(server: Server, *, task_status: trio.TaskStatus[None] = trio.
             server.stop(signal.Signals(number).name)
 
 
-async def _main(loaded: Loaded, parts: Parts) -> None:
-    server = Server(loaded, parts, lambda line: print(line, file=sys.stderr, flush=True))
+async def _main(loaded: Loaded, parts: Parts, tell: Callable[[Started], None]) -> None:
+    server = Server(loaded, parts, tell)
     async with trio.open_nursery() as nursery:
         await nursery.start(_signals, server)
         await server.run()
         nursery.cancel_scope.cancel()
 
 
-def run(loaded: Loaded, parts: Parts) -> int:
+def run(loaded: Loaded, parts: Parts, tell: Callable[[Started], None]) -> int:
     """Run a server until SIGTERM or Ctrl-C.
+
+    Args:
+        tell: is told where the server is, once it serves.
 
     Returns:
         The exit code of the process: 0, or `EXIT_DISK` after a failed write or sync.
@@ -409,7 +427,7 @@ def run(loaded: Loaded, parts: Parts) -> int:
         UserError: what the person at the keyboard can mend; a plugin that failed, with exit code 1.
     """
     try:
-        trio.run(_main, loaded, parts)
+        trio.run(_main, loaded, parts, tell)
     except BaseExceptionGroup as group:
         error = _first(group)
         who = culprit(error, parts)

@@ -182,6 +182,22 @@ def test_a_command_is_restarted_when_the_configuration_changes(tool: Tool, root:
     assert interrupt(running) in (0, 130)
 
 
+def test_what_happens_to_that_command_is_told_as_json(tool: Tool, root: str) -> None:
+    base = ("--base", root)
+    tool.out("config", "set", "db/color=red", "same=1", *base)
+    script = 'echo "$DB_COLOR"; test "$DB_COLOR" = blue && exit 4; exec sleep 600'
+    running = tool.start("config", "exec", "--json", *base, "--", "sh", "-c", script)
+    assert line_of(running) == "red"
+    tool.out("config", "set", "db/color=blue", *base)
+    code, out, err = finish(running)
+    assert (code, out) == (4, "blue\n")
+    events = [json.loads(line) for line in err.splitlines()]
+    assert [event["event"] for event in events] == ["starting", "restarting", "ended", "starting", "ended"]
+    assert events[0]["variables"] == ["DB_COLOR", "SAME"]
+    assert events[1]["changed"] == ["db/color"]
+    assert events[-1]["exit_code"] == 4
+
+
 # ------------------------------------------------------------------------------------ master and worker
 def test_tasks_are_given_to_workers(tool: Tool, root: str) -> None:
     early = tool.out("task", "submit", root, "early").strip()
@@ -193,11 +209,15 @@ def test_tasks_are_given_to_workers(tool: Tool, root: str) -> None:
     assert (done.returncode, done.stderr) == (1, f"corekit: there is no unfinished task dropped in {root}\n")
     master = tool.start("master", root)
     assert line_of(master).startswith("leading, term ")
-    worker = tool.start("worker", root, "--", "sh", "-c", 'tr a-z A-Z; test "$COREKIT_TASK_ATTEMPT" -le 3')
+    script = 'tr a-z A-Z; test "$COREKIT_TASK_ATTEMPT" -le 3'
+    worker = tool.start("worker", root, "--json", "--", "sh", "-c", script)
     assert tool.out("task", "result", root, early) == "EARLY\n"
     assert tool.out("task", "submit", root, "late", "--wait") == "LATE\n"
     assert tool.out("task", "state", root, early) == "done\n"
     assert {task["state"] for task in json.loads(tool.out("task", "list", root, "--json"))["tasks"]} == {"done"}
+    told = [json.loads(line_of(worker)) for _ in range(4)]
+    assert [(one["event"], one["exit_code"]) for one in told] == [("started", None), ("succeeded", 0)] * 2
+    assert [one["id"] for one in told[:2]] == [early, early]
     assert interrupt(worker) in (0, 130)
     assert interrupt(master) in (0, 130)
     done = tool.run("task", "result", root, "nobody", "--within", "0.1")
@@ -210,6 +230,9 @@ def test_a_task_whose_command_fails_every_time_has_failed(tool: Tool, root: str)
     done = tool.run("task", "submit", root, "x", "--id", "bad", "--wait")
     assert done.returncode == 1
     assert tool.out("task", "state", root, "bad") == "failed\n"
+    told = [line_of(worker) for _ in range(4)]
+    assert told[::2] == ["bad started, attempt 1", "bad started, attempt 2"]
+    assert told[1::2] == ["bad failed, attempt 1, exit code 1", "bad failed, attempt 2, exit code 1"]
     for process in (worker, master):
         interrupt(process)
 

@@ -315,6 +315,8 @@ def test_looking_through_a_tree(tool: Tool, root: str) -> None:
     assert tool.out("grep", "two", root) == f"{root}/a:two\n"
     assert tool.out("grep", "-il", "two", root) == f"{root}/a\n{root}/c\n"
     assert tool.run("grep", "nothing", root).returncode == 1
+    done = tool.run("grep", "two", f"{root}/none")
+    assert (done.returncode, done.stderr) == (2, f"corekit: Node does not exist: {root}/none\n")
     assert tool.out("top", root, "-n", "1").split("\t")[0] == f"{root}/a/b"
     ranked = json.loads(tool.out("top", root, "--by", "descendants", "--json"))
     assert [(one["path"], one["descendants"]) for one in ranked[:2]] == [(root, 4), (f"{root}/a", 1)]
@@ -384,6 +386,9 @@ def test_copying_a_tree(tool: Tool, root: str) -> None:
     copy = f"{root}-copy"
     tool.out("cp", "-r", root, copy)
     assert tool.out("diff", root, copy) == ""
+    for pair in ((root, f"{root}/none"), (f"{root}/none", root)):
+        done = tool.run("diff", *pair)
+        assert (done.returncode, done.stderr) == (2, f"corekit: Node does not exist: {root}/none\n")
     assert tool.run("cp", "-r", root, f"{root}/inside").returncode == 2
     tool.out("cp", f"{root}/a", f"{root}/new")
     assert tool.out("get", f"{root}/new") == "one\ntwo\n"

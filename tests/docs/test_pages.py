@@ -22,7 +22,7 @@ ONCE = dict(cli_page.commands(cli_page.once()))
 SHELL = dict(cli_page.commands(cli_page.in_shell()))
 # What prints no data: it runs until it is stopped, hands its terminal over, or answers by its exit code.
 PAGES = [*DOCS.glob("*.md"), DOCS.parent / "README.md"]
-WITHOUT_JSON = {"serve", "shell", "config exec", "worker", "plugin new"}
+WITHOUT_JSON = {"shell"}
 
 
 @pytest.fixture(scope="module")

@@ -54,12 +54,13 @@ class Serving:
 def start(tmp_path: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
-        def start_server(*arguments: str, **variables: str) -> Serving:
+        def start_server(*arguments: str, stdout: int | None = None, **variables: str) -> Serving:
             environ = {name: value for name, value in os.environ.items() if not name.startswith(("COREKIT_", "ZOO_"))}
             process = subprocess.Popen(
                 [sys.executable, "-m", "corekit", "serve", *arguments],
                 cwd=tmp_path,
                 env=environ | variables,
+                stdout=stdout,
                 stderr=subprocess.PIPE,
                 text=True,
             )
@@ -95,6 +96,21 @@ def test_plugins_and_json_logs(start: Start) -> None:
         0
     ].items()
     assert any(record["message"] == "stopping" and record["signal"] == "SIGTERM" for record in records)
+
+
+def test_json_is_one_line_on_standard_output_and_the_log(start: Start, tmp_path: Path) -> None:
+    server = start("--client-port", "0", "-p", "memory", "--json", stdout=subprocess.PIPE)
+    assert server.process.stdout is not None
+    told = json.loads(server.process.stdout.readline())
+    assert told["pid"] == server.process.pid
+    assert told["data_dir"] == str(tmp_path / "corekit-data")
+    assert told["plugins"] == ["digest", "memory", "solo", "tcp", "zookeeper"]
+    (where,) = told["listens"]
+    with socket.create_connection(("127.0.0.1", int(where.rpartition(":")[2])), timeout=DEADLINE_S):
+        pass
+    assert server.stop() == 0
+    assert server.process.stdout.read() == ""
+    assert {json.loads(line)["message"] for line in server.lines} >= {"started", "stopping"}
 
 
 def test_a_config_file_of_zookeeper(start: Start, tmp_path: Path) -> None:

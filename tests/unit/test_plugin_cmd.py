@@ -59,6 +59,15 @@ def test_what_is_written_passes_its_own_tests(kind: str, tmp_path: Path) -> None
     assert " passed" in tested.stdout
 
 
+def test_what_was_written_is_told_as_json(tmp_path: Path) -> None:
+    done = corekit("plugin", "new", "shelf", "--kind", "command", "--json", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert (told["name"], told["kind"], told["directory"]) == ("shelf", "command", "corekit-shelf")
+    assert told["use"] == "corekit shelf --help"
+    package = tmp_path / told["directory"]
+    assert told["files"] == sorted(str(path.relative_to(package)) for path in package.rglob("*") if path.is_file())
+
+
 def test_every_kind_can_be_begun() -> None:
     assert set(ALL) == set(KINDS) - {"service"}, "a service has no contract: write one beside another plugin"
 

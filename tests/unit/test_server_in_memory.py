@@ -17,7 +17,7 @@ from corekit.codec.records import ACL, CreateRequest, Id, PathWatchRequest, SetD
 from corekit.config import load
 from corekit.errors import UserError
 from corekit.plugins import wire
-from corekit.server.server import Server
+from corekit.server.server import Server, Started
 
 _HELLO = Struct(">iqiqi")
 _HEAD = Struct(">iqi")
@@ -62,10 +62,10 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(lines: list[str], **more: str) -> AsyncIterator[Server]:
+async def serving(told: list[Started], **more: str) -> AsyncIterator[Server]:
     options = {"plugins": "memory,memory-transport", "admin.enableServer": "false", "4lw.commands.whitelist": "*"}
     loaded = load(environ={}, options=[(key, value, "test") for key, value in (options | more).items()])
-    server = Server(loaded, wire(loaded.settings, environ={}), lines.append)
+    server = Server(loaded, wire(loaded.settings, environ={}), told.append)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
@@ -83,10 +83,10 @@ def collector() -> Iterator[None]:
 
 
 def test_two_clients_and_a_watch() -> None:
-    lines: list[str] = []
+    told: list[Started] = []
 
     async def main() -> None:
-        async with serving(lines, clientPort="2181") as server:
+        async with serving(told, clientPort="2181") as server:
             assert server.view.client_port == 2181
             one = Client(await MemoryTransport().connect("", 2181))
             two = Client(await MemoryTransport().connect("any name", 2181))
@@ -104,8 +104,9 @@ def test_two_clients_and_a_watch() -> None:
                 await word.receive_some(1)
 
     trio.run(main)
-    assert lines[0].startswith("corekit listens on memory::2181, data in ")
-    assert lines[1] == "plugins: digest, memory, memory-transport, solo, zookeeper"
+    (started,) = told
+    assert (started.listens, started.admin) == (["memory::2181"], [])
+    assert started.plugins == ["digest", "memory", "memory-transport", "solo", "zookeeper"]
 
 
 def test_a_port_of_zero_is_chosen_and_told() -> None:

@@ -81,7 +81,7 @@ class _Simulated(Server):
     port_class = _NoSockets
 
     def __init__(self, machine: Machine, loaded: Any, parts: Parts) -> None:
-        super().__init__(loaded, parts, lambda line: None)
+        super().__init__(loaded, parts, lambda started: None)
         self._machine = machine
         self._disk_event = trio.Event()
         assert isinstance(self.kernel.disk, _Disk)

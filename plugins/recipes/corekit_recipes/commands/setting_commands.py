@@ -155,10 +155,13 @@ def config_exec(
     grace: Annotated[
         float, typer.Option("--grace", min=0.0, metavar="SECONDS", help="From SIGTERM to SIGKILL.")
     ] = 10.0,
+    json: JsonOption = False,
 ) -> int:
     """Run a command with the settings in its environment; restart it when they change.
 
     The setting db/url becomes the variable DB_URL. The exit code is the command's, once it ends by itself.
+
+    With --json, what happens is told on standard error, a JSON value a line; standard output is the command's.
 
     [bold]Examples[/bold]
 
@@ -171,7 +174,7 @@ def config_exec(
     if number is not None and wanted is None:
         raise UserError(f"--signal {number}: there is no such signal")
     with Guard.fork() as guard:
-        runner = _Exec(target, base, prefix, wanted, Job(run, grace=grace), guard)
+        runner = _Exec(target, base, prefix, wanted, Job(run, grace=grace), guard, json)
         return run_async(lambda: Attendant((guard,)).run(runner.main))
 
 
@@ -183,13 +186,16 @@ def variable(prefix: str, key: str) -> str:
 class _Exec:
     """Runs the command, and again whenever the settings have changed."""
 
-    def __init__(self, target: Target, base: str, prefix: str, number: int | None, job: Job, guard: Guard) -> None:
+    def __init__(
+        self, target: Target, base: str, prefix: str, number: int | None, job: Job, guard: Guard, json: bool
+    ) -> None:
         self._target = target
         self._base = base
         self._prefix = prefix
         self._number = number
         self._job = job
         self._guard = guard
+        self._json = json
 
     async def main(self) -> int:
         import anyio
@@ -229,22 +235,32 @@ class _Exec:
                         state = states.receive_nowait()
                     if state == present:
                         continue
+                    keys = sorted(key for key in {*state, *present} if state.get(key) != present.get(key))
                     if self._number is not None:
+                        self._tell("signalled", signal=signal.Signals(self._number).name, changed=keys)
                         self._guard.signal(self._number)
                         present = state
                         continue
                     newer = state
-                    print("corekit: the settings have changed; restarting", file=sys.stderr)
+                    if not self._json:
+                        print("corekit: the settings have changed; restarting", file=sys.stderr)
+                    self._tell("restarting", changed=keys)
                     self._guard.end()
                     return
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(restart)
+                self._tell("starting", variables=sorted(env))
                 code = await run_under(self._guard, Job(self._job.arguments, env, self._job.grace), None, 0)
                 tasks.cancel_scope.cancel()
+            self._tell("ended", exit_code=code)
             if newer is None:
                 return code
             settings = newer
+
+    def _tell(self, event: str, **more: object) -> None:
+        if self._json:
+            print(jsons.dumps({"event": event, **more}), file=sys.stderr, flush=True)
 
 
 def add(app: typer.Typer) -> None:

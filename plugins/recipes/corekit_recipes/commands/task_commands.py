@@ -14,7 +14,7 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command, run_async
-from corekit.cli.output import print_json, print_table
+from corekit.cli.output import print_json, print_table, reader_left
 from corekit.errors import EXIT_NOT_ACQUIRED, CorekitError, UserError
 from corekit_recipes.commands.attendant import Attendant
 from corekit_recipes.commands.guard import Guard, Job
@@ -87,8 +87,9 @@ def worker(
     capacity: Annotated[int, typer.Option("--capacity", "-n", min=1, metavar="N", help="Tasks at once.")] = 1,
     name: NameOption = "",
     attempts: AttemptsOption = 3,
+    json: JsonOption = False,
 ) -> int:
-    """Run a command for every task that the master gives, until Ctrl-C.
+    """Run a command for every task that the master gives, until Ctrl-C, and print a line for each.
 
     What the command writes to standard output is the result. If it fails, the task is tried again. It finds
     COREKIT_TASK_ID, COREKIT_TASK_TOKEN (a fencing token) and COREKIT_TASK_ATTEMPT in its environment.
@@ -100,7 +101,7 @@ def worker(
     find_command(run)
     with ExitStack() as stack:
         guards = [stack.enter_context(Guard.fork()) for _ in range(capacity)]
-        one = _Worker(target, path, run, guards, _identifier(name), attempts)
+        one = _Worker(target, path, run, guards, _identifier(name), attempts, json)
         return run_async(lambda: Attendant(regular=True).run(one.main))
 
 
@@ -112,7 +113,14 @@ class _Worker:
     """Runs a worker whose handler is a command."""
 
     def __init__(
-        self, target: Target, path: str, run: list[str], guards: list[Guard], identifier: str, attempts: int
+        self,
+        target: Target,
+        path: str,
+        run: list[str],
+        guards: list[Guard],
+        identifier: str,
+        attempts: int,
+        json: bool,
     ) -> None:
         self._target = target
         self._path = path
@@ -121,6 +129,7 @@ class _Worker:
         self._capacity = len(guards)
         self._identifier = identifier
         self._attempts = attempts
+        self._json = json
         self._zk: Client | None = None
         self._places: anyio.Semaphore | None = None
 
@@ -155,13 +164,27 @@ class _Worker:
         assert self._places is not None
         async with self._places:  # a command that is being ended still has its place
             guard = self._free.pop()
+            self._tell(task, "started")
             try:
                 code = await run_under(guard, job, until, timeout)
+            except anyio.get_cancelled_exc_class():
+                self._tell(task, "stopped")
+                raise
             finally:
                 self._free.append(guard)
+        self._tell(task, "failed" if code else "succeeded", code)
         if code:
             raise _CommandFailed(f"{self._run[0]} ended with {code}")
         return guard.output
+
+    def _tell(self, task: Task, event: str, code: int | None = None) -> None:
+        line = f"{task.id} {event}, attempt {task.attempt}{f', exit code {code}' if code else ''}"
+        if self._json:
+            line = jsons.dumps({"event": event, "id": task.id, "attempt": task.attempt, "exit_code": code})
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:  # would be taken for a failure of the task
+            reader_left()
 
 
 # ---------------------------------------------------------------------------------------------- task
