@@ -18,7 +18,7 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import Session
-from corekit.cli.output import print_json, print_table
+from corekit.cli.output import print_table
 from corekit.client import Client, op
 from corekit.errors import NoNodeError, NotEmptyError, UserError
 
@@ -64,7 +64,7 @@ async def bench(
             if fresh:
                 await _forget(session.zk, path)
     if session.json:
-        print_json({"clients": clients, "flight": flight, "size": size, "results": results})
+        session.answer({"clients": clients, "flight": flight, "size": size, "results": results})
         return
     rows = [
         (

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from corekit.cli.output import print_json, reader_left
+from corekit.cli.output import print_json, print_json_line, reader_left
 from corekit.errors import (
     EXIT_LOST,
     EXIT_NO_PERMISSION,
@@ -215,7 +215,9 @@ class Session:
 
     def answer(self, value: Any, text: str | None = None) -> None:
         """Print a result: `value` as JSON if that was asked for, else `text` (nothing if it is None)."""
-        if self.json:
+        if self.json and self.shell is not None and self.shell.json:
+            print_json_line(value)
+        elif self.json:
             print_json(value)
         elif text is not None:
             print(text)
@@ -266,7 +268,10 @@ def command(
             if inspect.iscoroutinefunction(function):
                 code = run_async(lambda: function(target, **values))
             else:
-                code = function(target, **values)
+                try:
+                    code = function(target, **values)
+                except BaseException as error:
+                    raise failure(error) from error
         else:
             json = values.pop("json")
             if ctx.obj is not None:

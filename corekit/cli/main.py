@@ -74,16 +74,26 @@ def version(json: JsonOption = False) -> None:
 
       corekit version --json
     """
+    if json:
+        from corekit.cli.output import print_json
+
+        print_json(versions())
+    else:
+        print(version_text())
+
+
+def versions() -> dict[str, str | int]:
+    """The versions that matter in a report of a fault."""
     from platform import python_version
 
     from corekit.limits import API_VERSION
 
-    if json:
-        from corekit.cli.output import print_json
+    return {"corekit": __version__, "python": python_version(), "plugin_api": API_VERSION}
 
-        print_json({"corekit": __version__, "python": python_version(), "plugin_api": API_VERSION})
-    else:
-        print(f"corekit {__version__} (Python {python_version()}, plugin API {API_VERSION})")
+
+def version_text() -> str:
+    """`versions` for people."""
+    return "corekit {corekit} (Python {python}, plugin API {plugin_api})".format_map(versions())
 
 
 def build(only: str | None = None) -> typer.Typer:
@@ -122,7 +132,8 @@ def build(only: str | None = None) -> typer.Typer:
         from corekit.cli.status import status
 
         app.command(rich_help_panel="Ensemble")(connected(status))
-        app.command(rich_help_panel="Ensemble")(connected(shell))
+        # What follows a command of the shell is that command's, with its options.
+        app.command(rich_help_panel="Ensemble", context_settings={"allow_interspersed_args": False})(connected(shell))
     if only in (None, "check"):
         from corekit.cli.check_cmd import check
 

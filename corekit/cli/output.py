@@ -17,6 +17,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_json_line(value: Any) -> None:
+    """JSON on one line of stdout, at once: for what prints again and again."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on a terminal; otherwise one line a row, tabs between the columns, no titles."""
     if not sys.stdout.isatty():

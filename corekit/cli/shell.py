@@ -3,7 +3,10 @@
 Two threads: the main one reads lines and waits for results; the event loop with the session runs in the other, so that
 heartbeats go on and events are printed while a person thinks. Only the event loop touches the client.
 
-Names, options and output are those of ZooKeeper's `zkCli.sh`. Not here: the commands themselves (`verbs.py`).
+Names, options and output are those of ZooKeeper's `zkCli.sh`. With `--json` everything is one JSON value a line on
+stdout: results as they are, `{"error": ..., "exit_code": ...}`, and `{"event": ...}`; only help stays text.
+
+Not here: the commands themselves (`verbs.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +23,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from corekit.cli.connection import Command, Session, Target, failure
+from corekit.cli.connection import Command, JsonOption, Session, Target, failure
+from corekit.cli.output import print_json_line
 from corekit.cli.verbs import VERBS, Where, register
-from corekit.errors import CorekitError, UserError
+from corekit.errors import EXIT_UNEXPECTED, EXIT_USAGE, CorekitError, UserError
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -76,13 +80,16 @@ class Shell:
 
     Attributes:
         print_watches: print events of watches and of the session.
+        json: print JSON.
+        exit_code: of the last command.
     """
 
-    def __init__(self, portal: BlockingPortal, target: Target, out: Callable[[str], None] = print) -> None:
+    def __init__(self, portal: BlockingPortal, target: Target, json: bool = False) -> None:
         self.print_watches = True
+        self.json = json
+        self.exit_code = 0
         self._portal = portal
         self._target = target
-        self._out = out
         self._link: Link | None = None
         self._context: AbstractContextManager[Link, bool | None] | None = None
         self._history: list[str] = []
@@ -130,9 +137,7 @@ class Shell:
         context, self._context, self._link = self._context, None, None
         if context is not None:
             context.__exit__(None, None, None)
-            from corekit.cli.text import event_text
-
-            self.show(event_text("None", None, "Closed"))
+            self._show_session("Closed")
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Link]:
@@ -154,23 +159,28 @@ class Shell:
             before = change
 
     def _show_state(self, change: StateChange) -> None:
-        from corekit.cli.text import event_text
-
         name = STATES.get(change.state.value)
         if name is not None and name != "Closed":
-            self.show(event_text("None", None, name))
+            self._show_session(name)
 
-    def show(self, text: str) -> None:
-        """Print what was not asked for, unless `printwatches off`."""
-        if self.print_watches:
-            self._out(text)
+    def _show_session(self, state: str) -> None:
+        from corekit.cli.text import event_text
+
+        self.show({"type": "None", "path": None, "state": state}, event_text("None", None, state))
+
+    def show(self, event: dict[str, Any], text: str) -> None:
+        """Print an event, as JSON or as text, unless `printwatches off`."""
+        if self.print_watches and self.json:
+            print_json_line({"event": event})
+        elif self.print_watches:
+            print(text, flush=True)
 
     def run(self, function: Command, json: bool, values: dict[str, Any]) -> int:
         """Run a command of the registry on the session; called by its typer command in the main thread."""
         link = self._link
         if link is None:
-            raise UserError("Not connected", 1)
-        session = Session(link.zk, self._target, json, self)
+            raise UserError("Not connected", EXIT_UNEXPECTED)
+        session = Session(link.zk, self._target, json or self.json, self)
         future = self._portal.start_task_soon(_awaited, function, session, values)
         try:
             return future.result() or 0
@@ -180,7 +190,7 @@ class Shell:
 
     # ---------------------------------------------------------------------------------------- lines
     def execute(self, line: str) -> bool:
-        """Run one line; False if it is the last. Errors are printed."""
+        """Run one line; False if it is the last. Errors are printed, and are `exit_code`."""
         words = split(line)
         if not words:
             return True
@@ -193,42 +203,62 @@ class Shell:
         self._history.append(line)
         if words[0] in ("quit", "exit"):
             return False
-        try:
-            self._run_words(words)
-        except UserError as error:
-            print(error, file=sys.stderr)
-        except CorekitError as error:
-            print(failure(error), file=sys.stderr)
-        except TyperException as error:
-            print(f"{words[0]}: {error.format_message()}", file=sys.stderr)
-        except OSError as error:
-            print(f"{words[0]}: {error}", file=sys.stderr)
-        sys.stdout.flush()
+        self.run_words(words)
         return True
 
-    def _run_words(self, words: list[str]) -> None:
-        name, *arguments = words
+    def run_words(self, words: Sequence[str]) -> None:
+        """Run one command, given as words."""
+        try:
+            self.exit_code = self._run_words(*words)
+        except BrokenPipeError:
+            raise
+        except CorekitError as error:
+            known = failure(error)
+            self._failed(str(known), known.exit_code if isinstance(known, UserError) else EXIT_UNEXPECTED)
+        except TyperException as error:
+            self._failed(f"{words[0]}: {error.format_message()}", error.exit_code)
+        except OSError as error:
+            self._failed(f"{words[0]}: {error}", EXIT_UNEXPECTED)
+        sys.stdout.flush()
+
+    def _failed(self, text: str, code: int) -> None:
+        self.exit_code = code
+        if self.json:
+            print_json_line({"error": text, "exit_code": code})
+        else:
+            print(text, file=sys.stderr)
+
+    def _run_words(self, name: str, *arguments: str) -> int:
         if "--help" in arguments or name not in LINE_COMMANDS:
-            self.command.main(args=words, prog_name="", standalone_mode=False, obj=self)
-        elif name == "help":
+            return self.command.main(args=[name, *arguments], prog_name="", standalone_mode=False, obj=self) or 0
+        if name == "help":
             self.command.main(args=[*arguments[:1], "--help"], prog_name="", standalone_mode=False)
         elif name == "history":
             first = max(0, len(self._history) - HISTORY_SHOWN)
-            for number, line in enumerate(self._history[first:], first):
-                print(f"{number} - {line}")
+            shown = dict(enumerate(self._history[first:], first))
+            self._answer(shown, "\n".join(f"{number} - {line}" for number, line in shown.items()))
         elif name == "close":
             self.close()
+            self._answer({"connected": False})
         elif name == "connect":
             self.open(arguments[0] if arguments else None)
+            self._answer({"connected": True})
         elif name == "version":
-            from corekit.cli.main import version
+            from corekit.cli.main import version_text, versions
 
-            version()
+            self._answer(versions(), version_text())
+        return 0
+
+    def _answer(self, value: Any, text: str | None = None) -> None:
+        if self.json:
+            print_json_line(value)
+        elif text is not None:
+            print(text)
 
     def _redone(self, words: list[str]) -> str | None:
         if len(words) == 2 and words[1].isdigit() and int(words[1]) < len(self._history):
             return self._history[int(words[1])]
-        print("redo takes the number of a command in the history", file=sys.stderr)
+        self._failed("redo takes the number of a command in the history", EXIT_USAGE)
         return None
 
     def prompt(self) -> str:
@@ -327,37 +357,63 @@ def lines(shell: Shell) -> Iterator[str]:
 
 def shell(
     target: Target,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND...]", help="Run this and leave.")] = None,
     server: Annotated[str | None, typer.Option("-server", metavar="HOSTS", help="As --hosts.")] = None,
     timeout_ms: Annotated[int | None, typer.Option("-timeout", metavar="MS", help="As --session-timeout.")] = None,
     read_only_too: Annotated[bool, typer.Option("-r", help="As --read-only.")] = False,
+    secure: Annotated[bool, typer.Option("-secure", help="As --tls-ca system.")] = False,
+    _wait: Annotated[bool, typer.Option("-waitforconnection", help="Changes nothing: it always waits.")] = False,
+    properties: Annotated[
+        str | None, typer.Option("-client-configuration", metavar="FILE", help="Refused: it is for Java's client.")
+    ] = None,
+    json: JsonOption = False,
 ) -> int:
     """Type commands on one session: those of zkCli.sh, and more. Tab completes commands, options and paths.
 
-    Lines are also taken from a pipe. Without a terminal there is no prompt. Options with one dash are zkCli.sh's.
+    Lines are also taken from a pipe; without a terminal there is no prompt. A command that is given as arguments is
+    run alone. Options with one dash are zkCli.sh's. The exit code is that of the last command.
+
+    With --json every result, event and error is one JSON value on a line of standard output.
 
     [bold]Examples[/bold]
 
       corekit shell -H h1:2181,h2:2181/app
 
       echo "ls /" | corekit shell
+
+      corekit shell -server h1:2181 ls -s /
+
+      printf 'get /a\\nls /\\n' | corekit shell --json
     """
     from anyio.from_thread import start_blocking_portal
 
+    if properties is not None:
+        raise UserError(
+            f"-client-configuration {properties}: these are properties of ZooKeeper's Java client; use --tls-ca and "
+            "--tls-cert (PEM files) for its zookeeper.ssl.* and zookeeper.client.secure, --timeout for "
+            "zookeeper.request.timeout"
+        )
     target = replace(
         target,
         hosts=server or target.hosts,
         session_timeout=target.session_timeout if timeout_ms is None else timeout_ms / 1000,
         read_only=target.read_only or read_only_too,
+        tls_ca=target.tls_ca or ("system" if secure else None),
     )
     with start_blocking_portal(backend="trio") as portal:
-        run = Shell(portal, target)
+        run = Shell(portal, target, json)
         try:
+            if words:
+                run.print_watches = False
+                run.open()
+                run.run_words(words)
+                return run.exit_code
             run.open()
-            if sys.stdin.isatty():
+            if sys.stdin.isatty() and not json:
                 print(f"Connected to {target.hosts}. Type help for the commands, quit to leave.")
             for line in lines(run):
                 if not run.execute(line.strip()):
                     break
         finally:
             run.close()
-    return 0
+    return run.exit_code

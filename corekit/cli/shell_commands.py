@@ -22,6 +22,7 @@ async def addauth(
       addauth digest ada:s3cret
     """
     await session.zk.add_auth(scheme, credentials)
+    session.answer({"added": scheme})
 
 
 async def printwatches(
@@ -33,9 +34,9 @@ async def printwatches(
 
       printwatches off
     """
-    if wanted is None:
-        print(f"printwatches is {'on' if session.shell.print_watches else 'off'}")
-    elif wanted in ("on", "off"):
-        session.shell.print_watches = wanted == "on"
-    else:
+    if wanted not in (None, "on", "off"):
         raise UserError("printwatches takes on or off")
+    if wanted is not None:
+        session.shell.print_watches = wanted == "on"
+    state = "on" if session.shell.print_watches else "off"
+    session.answer({"printwatches": state}, f"printwatches is {state}" if wanted is None else None)

@@ -12,7 +12,6 @@ import typer
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import Session, one_is_an_answer
 from corekit.cli.nodes import Node, below, moved, read_all, relative
-from corekit.cli.output import print_json
 from corekit.cli.progress import Progress
 from corekit.cli.tree_import import Existing, Importer
 from corekit.client import Client
@@ -105,7 +104,7 @@ async def diff(
         if what:
             differences.append(("!", path, what))
     if session.json:
-        print_json([{"sign": sign, "path": path or "/", "differs": what} for sign, path, what in differences])
+        session.answer([{"sign": sign, "path": path or "/", "differs": what} for sign, path, what in differences])
     else:
         for sign, path, what in differences:
             print(f"{sign} {path or '/'}{'' if sign != '!' else '  (' + ', '.join(what) + ')'}")

@@ -19,7 +19,7 @@ import typer
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import Session, describe, one_is_an_answer
 from corekit.cli.nodes import below, read_data
-from corekit.cli.output import print_json, print_table
+from corekit.cli.output import print_table
 from corekit.cli.text import size_text, stat_json
 from corekit.client import Children, Stat
 from corekit.client.paths import name as last_name
@@ -55,7 +55,7 @@ async def tree(
         if here != path:
             inner[parent(here)].append(here)
     if session.json:
-        print_json(_nested(path, found, inner))
+        session.answer(_nested(path, found, inner))
         return _told(refused)
     print(path + (_long(found[path]) if long else ""))
     stack = [(here, "", at == len(inner[path]) - 1) for at, here in enumerate(sorted(inner[path]))][::-1]
@@ -140,7 +140,7 @@ async def find(
         else:
             print(here)
     if session.json:
-        print_json(rows)
+        session.answer(rows)
     return _told(refused)
 
 
@@ -240,7 +240,7 @@ async def grep(
         elif lines:
             print("\n".join(f"{node.path}:{line}" for _, line in lines))
     if session.json:
-        print_json(rows)
+        session.answer(rows)
     return _told(refused) or (EXIT_OK if hits else 1)
 
 
@@ -292,7 +292,7 @@ async def top(
     }
     chosen = sorted(stats, key=lambda here: (-rank[by](here), here))[:count]
     if session.json:
-        print_json(
+        session.answer(
             [
                 {
                     "path": here,

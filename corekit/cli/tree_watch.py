@@ -5,7 +5,6 @@ The shell's watches print each event as it comes, in zkCli's form; `Watches` hol
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -17,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import Session
+from corekit.cli.output import print_json_line
 from corekit.cli.text import EVENT_NAMES, data_json, event_json, event_text
 from corekit.client import Client, EventType, Watch, WatchEvent, op
 from corekit.client.watches import CHILD
@@ -46,7 +46,7 @@ async def watch(
         async for event in events:
             found = await _data_after(session.zk, event) if data else None
             if session.json:
-                print(json.dumps({**event_json(event), **(found or {})}, ensure_ascii=False), flush=True)
+                print_json_line({**event_json(event), **(found or {})})
             else:
                 print(_line(event, found), flush=True)
             if event.type is not EventType.RESYNC:
@@ -89,7 +89,7 @@ class Mode(StrEnum):
 class Watches:
     """The watches that a shell has set, each with a task that prints its events."""
 
-    def __init__(self, tasks: TaskGroup, zk: Client, show: Callable[[str], None]) -> None:
+    def __init__(self, tasks: TaskGroup, zk: Client, show: Callable[[dict[str, Any], str], None]) -> None:
         self._tasks = tasks
         self._zk = zk
         self._show = show
@@ -115,7 +115,7 @@ class Watches:
     def print(self, event: WatchEvent) -> None:
         """Show one event."""
         if event.type is not EventType.RESYNC:
-            self._show(event_text(EVENT_NAMES[event.type], event.path))
+            self._show(event_json(event), event_text(EVENT_NAMES[event.type], event.path))
 
     async def add(self, path: str, recursive: bool) -> None:
         """Set a persistent watch."""
@@ -177,6 +177,7 @@ async def add_watch(
         await watch(session, path, only=not recursive)
     else:
         await session.shell.watches.add(path, recursive)
+        session.answer({"path": path, "mode": mode.value})
 
 
 async def removewatches(
@@ -214,4 +215,5 @@ async def removewatches(
         except NoWatcherError:
             pass  # they were persistent, and went with their streams
     for name in told:
-        session.shell.show(event_text(name, path))
+        session.shell.show({"type": name, "path": path}, event_text(name, path))
+    session.answer({"path": path, "removed": told})

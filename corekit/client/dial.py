@@ -96,6 +96,11 @@ def why(error: BaseException) -> str:
         return "the server closed the connection"
     if isinstance(error, anyio.BrokenResourceError | anyio.ClosedResourceError):
         return f"the connection broke ({error.__cause__ or type(error).__name__})"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):  # its errno is no errno
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        return f"no TLS there ({reason}); is that the port for it?"
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
         return os.strerror(cause.errno).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,6 @@ from tests.cli.terminal import Terminal
 def lines(tool: Tool, *typed: str) -> list[str]:
     """What the shell prints, without the events of watches and empty lines; errors come on stderr."""
     done = tool.run("shell", text="\n".join(("printwatches off", *typed, "")))
-    assert done.returncode == 0
     assert "Traceback" not in done.stderr
     ours = [line for line in done.stdout.splitlines() if line and not line.startswith(("WATCHER", "WatchedEvent"))]
     return ours + [f"! {line}" for line in done.stderr.splitlines()]
@@ -93,6 +93,58 @@ def test_credentials_that_are_refused(tool: Tool) -> None:
     assert all("refused the credentials" in line for line in shown)
 
 
+def test_the_exit_code_is_that_of_the_last_command(tool: Tool, root: str) -> None:
+    assert tool.run("shell", text=f"get {root}\ncreate {root}\n").returncode == 0
+    assert tool.run("shell", text=f"ls {root}\nget {root}/none\n").returncode == 1
+    assert tool.run("shell", text="ls --nonsense\nquit\n").returncode == 2
+
+
+def test_a_command_as_arguments_is_run_alone(tool: Tool, root: str) -> None:
+    assert tool.out("shell", "-server", tool.hosts, "create", "-e", root, "two words") == f"Created {root}\n"
+    assert tool.out("shell", "ls", "-R", "/zookeeper/quota") == "/zookeeper/quota\n"
+    done = tool.run("shell", "get", f"{root}/none")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Node does not exist: {root}/none\n")
+
+
+def test_everything_is_a_json_value_a_line(tool: Tool, root: str) -> None:
+    typed = [
+        f"create {root} {{}}",
+        f"get -w {root}",
+        f"get {root}/none",
+        f"get {root} --nonsense",
+        "redo 77",
+        f"addWatch -m PERSISTENT {root}",
+        f"removewatches {root}",
+        "printwatches off",
+        f"tree {root}",
+        "history",
+        "close",
+        "whoami",
+    ]
+    done = tool.run("shell", "--json", text="\n".join((*typed, "")))
+    assert (done.returncode, done.stderr) == (1, "")
+    created, got, *others = [one for one in map(json.loads, done.stdout.splitlines()) if "event" not in one]
+    assert (created["path"], got["data"]) == (root, "{}")
+    assert others[:4] == [
+        {"error": f"Node does not exist: {root}/none", "exit_code": 1},
+        {"error": "get: No such option: --nonsense", "exit_code": 2},
+        {"error": "redo takes the number of a command in the history", "exit_code": 2},
+        {"path": root, "mode": "PERSISTENT"},
+    ]
+    removed, watches, tree, history, *closed = others[4:]
+    assert sorted(removed["removed"]) == ["DataWatchRemoved", "PersistentWatchRemoved"]
+    assert watches == {"printwatches": "off"}
+    assert tree["name"] == root[1:]
+    assert list(history.values()) == [*typed[:4], *typed[5:10]]
+    assert closed == [{"connected": False}, {"error": "Not connected", "exit_code": 1}]
+    events = [json.loads(line)["event"] for line in done.stdout.splitlines() if '{"event"' in line]
+    assert events[0] == {"type": "None", "path": None, "state": "SyncConnected"}
+    assert {(event["type"], event["path"]) for event in events[1:]} == {
+        ("DataWatchRemoved", root),
+        ("PersistentWatchRemoved", root),
+    }
+
+
 def test_help_lists_the_commands_and_explains_one(tool: Tool) -> None:
     done = tool.run("shell", text="help\nhelp create\n")
     assert done.returncode == 0
@@ -104,6 +156,14 @@ def test_options_of_zkcli(make_tool: Callable[[str], Tool], tool: Tool) -> None:
     done = make_tool("127.0.0.1:1").run("shell", "-server", tool.hosts, "-timeout", "6000", "-r", text="ls /\n")
     assert done.returncode == 0
     assert "zookeeper]" in done.stdout
+    done = tool.run("shell", "-waitforconnection", "ls", "/zookeeper/quota")
+    assert (done.returncode, done.stdout) == (0, "[]\n")
+    done = tool.run("shell", "-secure", "-timeout", "2000", "ls", "/")
+    assert done.returncode == 69
+    assert "no TLS there" in done.stderr or "closed the connection" in done.stderr
+    done = tool.run("shell", "-client-configuration", "client.properties", "ls", "/")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "use --tls-ca and --tls-cert" in done.stderr
 
 
 def test_without_a_server_it_does_not_begin(make_tool: Callable[[str], Tool]) -> None:

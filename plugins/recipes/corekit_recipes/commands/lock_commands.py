@@ -11,7 +11,7 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command
-from corekit.cli.output import print_json, print_table
+from corekit.cli.output import print_table
 from corekit.errors import EXIT_NOT_ACQUIRED, UserError
 from corekit_recipes.commands.holding import Hold, Rules, granted, hold
 
@@ -144,7 +144,7 @@ async def lock_list(session: Session, path: PathArgument = "/") -> None:
             if contenders:
                 found.append((here, contenders))
     if session.json:
-        print_json([{"path": here, "holder": _object(who[0]), "waiting": len(who) - 1} for here, who in found])
+        session.answer([{"path": here, "holder": _object(who[0]), "waiting": len(who) - 1} for here, who in found])
         return
     rows = [
         (here, who[0].identifier, _since(who[0]), f"0x{_unsigned(who[0].session_id):x}", str(len(who) - 1))
@@ -206,7 +206,7 @@ def _confirmed(question: str) -> bool:
 
 def _show(session: Session, found: list[Entry], state: Callable[[int], str]) -> None:
     if session.json:
-        print_json([{"state": state(at), **_object(entry)} for at, entry in enumerate(found)])
+        session.answer([{"state": state(at), **_object(entry)} for at, entry in enumerate(found)])
         return
     rows = [
         (

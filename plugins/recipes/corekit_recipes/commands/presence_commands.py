@@ -192,7 +192,7 @@ async def service_list(
     names = await services.names() if name is None else [name]
     found = {one: await services.instances(one) for one in names}
     if session.json:
-        print_json({one: [_instance(instance) for instance in instances] for one, instances in found.items()})
+        session.answer({one: [_instance(instance) for instance in instances] for one, instances in found.items()})
         return
     rows = [
         (

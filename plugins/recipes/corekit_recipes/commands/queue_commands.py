@@ -12,7 +12,7 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command, run_async
-from corekit.cli.output import print_json, print_table
+from corekit.cli.output import print_table
 from corekit.errors import EXIT_NOT_ACQUIRED, UserError
 from corekit_recipes.commands.attendant import Attendant
 from corekit_recipes.commands.holding import Held, Hold, Rules, hold, variables
@@ -197,7 +197,7 @@ async def show(
             name = node.path.rpartition("/")[2]
             found.append({"name": name, "size": len(node.data or b""), "taken": name in taken, **data_json(node.data)})
     if session.json:
-        print_json(found)
+        session.answer(found)
         return
     rows = [
         (

@@ -14,7 +14,7 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command, run_async
-from corekit.cli.output import print_json, print_table, reader_left
+from corekit.cli.output import print_table, reader_left
 from corekit.errors import EXIT_NOT_ACQUIRED, CorekitError, UserError
 from corekit_recipes.commands.attendant import Attendant
 from corekit_recipes.commands.guard import Guard, Job
@@ -246,7 +246,7 @@ async def _print_result(session: Session, board: TaskBoard, id: str, wait: float
         raise UserError(f"no result of {id} within {wait:g} s", EXIT_NOT_ACQUIRED)
     failed = found.state is TaskState.FAILED
     if session.json:
-        print_json({"id": id, "state": found.state.value, "attempts": found.attempts, **data_json(found.data)})
+        session.answer({"id": id, "state": found.state.value, "attempts": found.attempts, **data_json(found.data)})
     elif failed:
         raise UserError(f"{id} failed: {found.data.decode('utf-8', 'replace')}", 1)
     else:
@@ -310,7 +310,7 @@ async def show(session: Session, path: PathArgument) -> None:
         if found is not None:
             rows.append({"id": task, "state": found.state.value, "worker": found.worker})
     if session.json:
-        print_json({"tasks": rows, "workers": await names(board.workers)})
+        session.answer({"tasks": rows, "workers": await names(board.workers)})
     else:
         print_table(("task", "state", "worker"), [tuple(str(value) for value in row.values()) for row in rows])
 
