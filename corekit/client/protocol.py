@@ -137,11 +137,17 @@ Event = Call[Any] | Opened | Fired | Pong | Authenticated | Broken
 
 
 class Connection:
-    """See the module. `packet_bytes_max` bounds what the server may send in one packet."""
+    """See the module.
 
-    __slots__ = ("_out", "_pings", "_rest", "_xid", "last_zxid", "opened", "packet_bytes_max", "pending")
+    Args:
+        packet_bytes_max: bounds what the server may send in one packet.
+        last_xid: of the session's last request on its connection before. ZooKeeper's followers know the answer to a
+            request by session and xid, so within a session no xid may come again soon.
+    """
 
-    def __init__(self, packet_bytes_max: int) -> None:
+    __slots__ = ("_out", "_pings", "_rest", "last_xid", "last_zxid", "opened", "packet_bytes_max", "pending")
+
+    def __init__(self, packet_bytes_max: int, last_xid: int = 0) -> None:
         self.packet_bytes_max = packet_bytes_max
         self.opened = False
         self.pending: deque[Call[Any]] = deque()
@@ -149,7 +155,7 @@ class Connection:
         self._out: list[bytes] = []
         self._rest = b""
         self._pings: deque[float] = deque()
-        self._xid = 0
+        self.last_xid = last_xid
 
     # Out
     def open(self, request: records.ConnectRequest) -> None:
@@ -158,7 +164,7 @@ class Connection:
 
     def send(self, call: Call[Any]) -> None:
         """Queue a call's packet; its answer will be an event."""
-        self._xid = xid = self._xid + 1 if self._xid < _XID_MAX else 1
+        self.last_xid = xid = self.last_xid + 1 if self.last_xid < _XID_MAX else 1
         body = call.body
         call.sent = True
         self._out.append(_HEAD.pack(len(body) + 8, xid, call.request.op))
@@ -254,7 +260,7 @@ class Connection:
 
     def _xid_due(self) -> int:
         """The xid of the oldest pending call: xids are consecutive, so it follows from the newest."""
-        due = self._xid - len(self.pending) + 1
+        due = self.last_xid - len(self.pending) + 1
         return due if due > 0 else due + _XID_MAX
 
 

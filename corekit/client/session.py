@@ -83,6 +83,7 @@ class Session:
     allow_read_only: bool = False
     credentials: list[Credential] = field(default_factory=list)
     last_zxid: int = 0
+    last_xid: int = 0
     id: int = 0
     password: bytes = bytes(16)
     server: str = ""
@@ -118,7 +119,7 @@ class Session:
     def attach(self, server: str, now: float) -> Connection:
         """A connection was made: begin the handshake on it."""
         self.server = server
-        self.connection = connection = Connection(self.packet_bytes_max)
+        self.connection = connection = Connection(self.packet_bytes_max, self.last_xid)
         connection.last_zxid = self.last_zxid
         self._asked_at = now
         self._contacts.clear()
@@ -135,6 +136,7 @@ class Session:
         if connection is None:
             return
         self.last_zxid = max(self.last_zxid, connection.last_zxid)
+        self.last_xid = connection.last_xid
         again: list[Call[Any]] = []
         for call in connection.pending:
             if call.abandoned:

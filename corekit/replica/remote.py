@@ -3,7 +3,9 @@
 On a learner a write, a sync or a session that comes back is handed to consensus, and answered when the leader's word
 arrives: a committed entry that bears the session and xid, `synced`, or `revalidated`. Each of the three comes in the
 order in which it was asked; a sync may take longer than a write behind it, so `Intake` never has both in flight for
-one connection. Sources: `FollowerRequestProcessor`, `Learner`, `LearnerHandler`.
+one connection. What a session's client asked over an earlier connection may still be on its way, with xids that come
+again (kazoo counts from 1 on each connection): a session that comes back is served once that is applied here.
+Sources: `FollowerRequestProcessor`, `Learner`, `LearnerHandler`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ _reply_head = Struct(">iiqi").pack
 _pack_int = Struct(">i").pack
 _multi_head = Struct(">i?i").pack
 
+_SETTLED = 0  # the xid of our own syncs for sessions that come back; clients' begin at 1
 _WITH_PATH = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAINER))
 _WITH_STAT = frozenset((ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAINER, ops.SET_DATA, ops.SET_ACL, ops.RECONFIG))
 
@@ -95,6 +98,7 @@ class Remote:
             older[0].close("its client connected anew")
         self._reopening[session_id] = (connection, timeout_ms, answers)
         self.consensus.revalidate(session_id, timeout_ms)
+        self.consensus.sync(session_id, _SETTLED, pack_string(b"/"))
 
     def touched(self) -> list[tuple[int, int]]:
         """(session id, timeout) of the sessions whose clients were heard here since the last call."""
@@ -145,6 +149,9 @@ class Remote:
 
     def synced(self, session_id: int, cxid: int) -> None:
         """What was decided before the client's sync is applied here."""
+        if cxid == _SETTLED:
+            self._reopened(session_id, True)
+            return
         owner = self._owner(session_id)
         asked = self._asked.get(owner) if owner is not None else None
         if owner is not None and asked and asked[0][:2] == (cxid, ops.SYNC):
@@ -154,7 +161,11 @@ class Remote:
             self._answer(owner, _reply_head(16 + len(reply), xid, self._replica.tree.zxid, code) + reply)
 
     def revalidated(self, session_id: int, valid: bool) -> None:
-        """The leader's word on a session that came back."""
+        """The leader's word on a session that came back. If it lives, `synced` follows."""
+        if not valid:
+            self._reopened(session_id, False)
+
+    def _reopened(self, session_id: int, valid: bool) -> None:
         reopening = self._reopening.pop(session_id, None)
         if reopening is None or reopening[0] not in self._replica.connections:
             return

@@ -122,7 +122,7 @@ def test_impossible_packets(bad: bytes) -> None:
 def test_xids_wrap() -> None:
     connection = Connection(1000)
     connection.opened = True
-    connection._xid = 0x7FFFFFFD
+    connection.last_xid = 0x7FFFFFFD
     calls = [Call(op.exists("/a")) for _ in range(5)]
     for call in calls:
         connection.send(call)

@@ -130,6 +130,28 @@ def test_writes_through_a_learner_are_answered_as_by_the_leader() -> None:
     assert pair.replica.tree.digest == pair.leader.replica.tree.digest
 
 
+def test_a_client_that_counts_anew_is_not_answered_with_what_it_asked_before() -> None:
+    """kazoo numbers its requests from 1 on every connection: two of one session may have one xid."""
+    pair = Pair()
+    client = pair.client()
+    assert client.call(ops.CREATE, create(b"/a")).code == 0
+    session = client.connection.session_id
+    client.send(ops.SET_DATA, SetDataRequest(b"/a", b"before", -1).encode())
+    xid = client.xid
+    pair.replica.disconnect(client.connection)
+    again = Client(pair, Peer("127.0.0.1", 10))  # type: ignore[arg-type]
+    again.hello(session, password(session))
+    pair.uplink.answers.pop(0)(pair.replica)
+    assert not again.connection.ready, "the session lives, but its last write is not applied here"
+    pair.settle()
+    assert again.connection.ready
+    again.frames()
+    again.xid = xid - 1
+    reply = again.call(ops.SET_DATA, SetDataRequest(b"/a", b"after", 1).encode())
+    assert (reply.code, reply.zxid) == (0, pair.replica.tree.zxid)
+    assert again.get(b"/a").body[4:9] == b"after"
+
+
 def test_a_read_behind_a_forwarded_write_waits_for_it() -> None:
     pair = Pair()
     client = pair.client()
