@@ -71,6 +71,8 @@ class Replica(Intake):
         now_us: the monotonic clock as fine as the shell knows it; only for latencies.
         refuse_writes: why writes are refused (disk space), or None.
         digests: (zxid, digest of the tree) every 128 transactions, for the four-letter word `hash`.
+        parted_at: the transaction after which this tree was not the leader's any more; 0 if it is, or was never known
+            to be.
     """
 
     def __init__(
@@ -110,6 +112,8 @@ class Replica(Intake):
         self.remote = Remote(self, server_id)
         self.stats = Stats()
         self.digests: deque[tuple[int, int]] = deque(maxlen=1024)
+        self.parted_at = 0
+        self._same_tree = True
         self.connections: dict[Connection, None] = {}  # in order of arrival: no run depends on addresses
         self.serving = False
         self.leading = False
@@ -211,6 +215,9 @@ class Replica(Intake):
         assert not self.serving
         self._tail.clear()
         self.tree.drop_pending()
+        # A ZooKeeper leader's snapshot may be ahead of its zxid: digests differ until it is reached (ZOOKEEPER-3249).
+        self._same_tree = False
+        self.parted_at = 0
         yield from self.image.replace(image, zxid, self.now_ms)
         self.quotas.restore(self.tree)
 
@@ -299,8 +306,8 @@ class Replica(Intake):
             self.applier.apply(change, txn.zxid)
         tree.zxid = txn.zxid
         if tree.digest_on:
-            if txn.digest is not None and txn.digest != tree.digest:
-                self.stats.digest_mismatches += 1
+            if txn.digest is not None:
+                self._compare(txn.zxid, txn.digest == tree.digest)
             if not txn.zxid & _DIGEST_EVERY:
                 self.digests.append((txn.zxid, tree.digest))
         if txn.type == ops.CREATE_SESSION:
@@ -311,6 +318,17 @@ class Replica(Intake):
             self._session_changed(txn.type, txn.session, 0, None, by_client=txn.cxid != 0)
         if self.observing.committed:
             self.observing.tell(self.observing.committed, txn.zxid, entry)
+
+    def _compare(self, zxid: int, same: bool) -> None:
+        """Whether this tree is the leader's, as the digest in its transaction says."""
+        if same:
+            self._same_tree = True
+            self.parted_at = 0
+            return
+        self.stats.digest_mismatches += 1
+        if self._same_tree:
+            self._same_tree = False
+            self.parted_at = zxid
 
     def _commit_prepared(self, upto_zxid: int) -> None:
         pending, tree, apply = self._pending, self.tree, self.applier.apply

@@ -13,6 +13,7 @@ class Stats:
         proposed: transactions handed to consensus, ever.
         auth_failed: `auth` packets that proved nothing, ever.
         sessions_expired: ever.
+        digest_mismatches: transactions of a leader after which its tree was not ours, ever.
         read_latency, update_latency: of requests, in us, from the turn in which they came to the reply.
     """
 

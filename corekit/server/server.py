@@ -136,6 +136,7 @@ class Server:
         self._why = ""
         self._gave_back_at = 0
         self._looking_since_ms: int | None = None
+        self._told_parting = 0
         self._peer_listeners: list[Any] = []
         self._where_data = os.path.abspath(s.data_dir)
 
@@ -354,6 +355,15 @@ class Server:
             observer, error = failures.pop(0)
             who = self.parts.maker(observer) or type(observer).__qualname__
             log.error(f"an observer of {who} failed and is not called any more", exc_info=error)
+        parted_at = self.kernel.replica.parted_at
+        if parted_at and parted_at != self._told_parting:
+            log.error(
+                f"this server's tree is not that of the leader, server.{self.kernel.consensus.status().leader}, any "
+                "more: one of the two has lost writes. Find out which; see docs/ensembles.md, `When histories "
+                "contradict each other`",
+                extra={"zxid": f"0x{parted_at:x}"},
+            )
+        self._told_parting = parted_at
 
     def _keep_state(self) -> None:
         if self.kernel.replica.image.pending():

@@ -102,6 +102,7 @@ class ServerMetrics:
             "connection_drop_count": lambda: port.dropped,
             "sessionless_connections_expired": lambda: admission.handshakes_expired,
             "stale_sessions_expired": lambda: stats.sessions_expired,
+            "digest_mismatches_count": lambda: stats.digest_mismatches,
             "proposal_count": lambda: stats.proposed,
             "bytes_received_count": lambda: port.bytes_received,
             "response_bytes": lambda: port.bytes_sent,

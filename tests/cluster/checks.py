@@ -98,22 +98,33 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
         time.sleep(0.2)
 
 
+def dead_threads(cluster: Cluster) -> list[int]:
+    """Java members whose log thread died of ZOOKEEPER-4409, which happens when their leader goes away while they
+    acknowledge.
+
+    Transactions that wait for that thread are lost, and later ones are logged behind the hole, though no message
+    between servers was missing.
+    """
+    return _that_logged(cluster, b'java.lang.NullPointerException: Cannot invoke "java.net.Socket.isClosed()"')
+
+
+def _that_logged(cluster: Cluster, sign: bytes) -> list[int]:
+    logs = {n: cluster.member(n).log_path.read_bytes() for n in cluster.numbers if cluster.member(n).kind == "java"}
+    return [number for number, log in logs.items() if sign in log]
+
+
 def spoiled(cluster: Cluster) -> list[int]:
     """Java members whose history may be wrong through bugs of Apache ZooKeeper 3.8.0.
 
-    - One whose log thread died of ZOOKEEPER-4409, which happens when its leader goes away while it acknowledges.
-      Transactions that wait for that thread are lost, and later ones are logged behind the hole, though no message
-      between servers was missing.
+    - One of the `dead_threads`.
     - Where all voters are Java servers, one that says that its digest is not its leader's: a leader that was cut off
       keeps in its tree what it had only proposed (the family of ZOOKEEPER-2845). Among voters of both kinds this counts
       as wrong.
     """
-    dead_thread = b'java.lang.NullPointerException: Cannot invoke "java.net.Socket.isClosed()"'
-    signs = [dead_thread]
+    found = set(dead_threads(cluster))
     if all(cluster.member(number).kind == "java" for number in cluster.numbers if number not in cluster.observers):
-        signs.append(MISMATCH.encode())
-    logs = {n: cluster.member(n).log_path.read_bytes() for n in cluster.numbers if cluster.member(n).kind == "java"}
-    return [number for number, log in logs.items() if any(sign in log for sign in signs)]
+        found.update(_that_logged(cluster, MISMATCH.encode()))
+    return sorted(found)
 
 
 def compare(cluster: Cluster, found: dict[int, Dump]) -> tuple[list[str], list[int]]:

@@ -76,8 +76,15 @@ class Life:
 
 @dataclass
 class Book:
-    """What all clients of a run saw. Lists are only appended to, by one thread each or under the GIL."""
+    """What all clients of a run saw. Lists are only appended to, by one thread each or under the GIL.
 
+    Attributes:
+        count_on: sessions number their requests on through all connections, as ZooKeeper's own clients do, and not from
+            1 on each, as kazoo does. Of two requests of a session with one xid a follower of Apache ZooKeeper may
+            answer the wrong one, and then no client any more (`CommitProcessor` tells them apart by nothing else).
+    """
+
+    count_on: bool = False
     writes: list[Write] = field(default_factory=list)
     registers: dict[str, list[Write]] = field(default_factory=dict)
     sequences: list[tuple[int, str, str]] = field(default_factory=list)  # zxid, name, value
@@ -117,6 +124,7 @@ class Session:
         self.client: RawClient | None = None
         self.connections = 0
         self.port = 0
+        self.xid = 0  # where the next connection begins to count
 
     def connect(self) -> RawClient:
         """The connection, made anew if it broke.
@@ -132,6 +140,7 @@ class Session:
             client = None
             try:
                 client = RawClient("127.0.0.1", self.port, timeout=OP_SECONDS)
+                client.xid = self.xid
                 sent = time.monotonic()
                 session = client.handshake(int(self.timeout_s * 1000), self.id, self.password, self.seen)
             except (OSError, RawError, struct.error):
@@ -165,6 +174,7 @@ class Session:
         """Close the connection, not the session."""
         if self.client is not None:
             self.client.close()
+            self.xid = self.client.xid if self.book.count_on else 0
             self.client = None
 
     def noted(self, reply: Reply, what: str) -> None:

@@ -155,6 +155,18 @@ class Cluster(Ensemble):
         member.data_directory.mkdir()
         (member.data_directory / "myid").write_text(f"{number}\n", encoding="ascii")
 
+    def begin_anew(self, number: int) -> None:
+        """Kill a member, wipe it when all others serve, and let it get everything from them. Its log begins anew."""
+        member = self.member(number)
+        member.kill()
+        for other in self.numbers:
+            if other != number:
+                self.member(other).wait_ready()
+        self.wipe(number)
+        member.log_path.rename(member.log_path.with_name(f"server.log.{time.monotonic_ns()}"))
+        member.spawn()
+        member.wait_ready()
+
     def turn_into(self, number: int, kind: str) -> None:
         """Stop a member in good order; it starts again as another kind of server, without data."""
         member = self.member(number)

@@ -28,7 +28,8 @@ class Figures:
     looks: int = 0
     sessions: int = 0
     sessions_lost: int = 0
-    spoiled: list[int] = field(default_factory=list)  # Java members that met bugs of theirs
+    wiped: list[int] = field(default_factory=list)  # Java members whose log thread died, and that began anew
+    spoiled: list[int] = field(default_factory=list)  # Java members that met bugs of theirs since
     left_out: list[int] = field(default_factory=list)  # and have a wrong history since
     gaps_ms: list[int] = field(default_factory=list)  # from the end of a round to the next write of every writer
 
@@ -38,7 +39,7 @@ class Figures:
         return (
             f"rounds={self.rounds} acknowledged={self.acknowledged} reads={self.reads} looks={self.looks} "
             f"sessions={self.sessions} expired={self.sessions_lost} slowest_recovery_ms={slowest} "
-            f"spoiled={self.spoiled} left_out={self.left_out} faults: {done}"
+            f"wiped={self.wiped} spoiled={self.spoiled} left_out={self.left_out} faults: {done}"
         )
 
 
@@ -53,7 +54,7 @@ class Run:
     def __init__(self, cluster: Cluster, seed: int, faults: Sequence[str], sync_is_quorum: bool = True) -> None:
         self.cluster = cluster
         self.seed = seed
-        self.book = Book()
+        self.book = Book(count_on=any(member.kind == "java" for member in cluster.members))
         self.stop = threading.Event()
         self.nemesis = Nemesis(cluster, seed, faults)
         random = Random(seed)
@@ -85,6 +86,7 @@ class Run:
                 thread.start()
             for number in range(1, rounds + 1):
                 self.nemesis.round()
+                self._wipe_spoiled()
                 self._progress()
                 self.figures.rounds = number
                 if number % check_every == 0:
@@ -117,6 +119,13 @@ class Run:
             PROGRESS_SECONDS,
         )
         self.figures.gaps_ms.append(round((time.monotonic() - began) * 1000))
+
+    def _wipe_spoiled(self) -> None:
+        """What docs/ensembles.md tells operators to do with a Java member that lost its log thread."""
+        for number in checks.dead_threads(self.cluster):
+            self.nemesis.note(f"  server.{number} lost its log thread (ZOOKEEPER-4409): wiped")
+            self.cluster.begin_anew(number)
+            self.figures.wiped.append(number)
 
     def _finish(self) -> None:
         """Everything is well again: let the dead die, then compare all servers."""

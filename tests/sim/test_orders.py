@@ -35,6 +35,7 @@ class Host:
         self.mode = ""
         self.sent: list[wire.Packet] = []
         self.closed = ""
+        self.errors: list[str] = []
         self._answers: list[tuple[str, int]] = []
         self._reader = PacketReader(1 << 20)
         self.zab: Zab
@@ -93,14 +94,15 @@ class Host:
             self.closed = why
 
     def log(self, level: str, text: str) -> None:
-        pass
+        if level == "error":
+            self.errors.append(text)
 
     def forwarded(self, origin: int, session: int, cxid: int, op: int, body: bytes, who: Sequence[Identity]) -> None:
         raise AssertionError
 
 
-def learner() -> Host:
-    """A follower that has registered and waits for its history."""
+def learner(history: bytes = packet(wire.DIFF, BASE)) -> Host:
+    """A follower that has registered and was told how its history is continued."""
     host = Host()
     zab = host.zab = Zab(1, ensemble(3), Options())
     zab.start(host, Recovery(1, 1, BASE, BASE, fresh=False), 0)  # type: ignore[arg-type]
@@ -110,7 +112,7 @@ def learner() -> Host:
     zab.link_data(1, packet(wire.LEADERINFO, EPOCH << 32, wire.PROTOCOL_VERSION.to_bytes(4, "big")))
     host.finish()
     assert [kind for kind, *_ in host.sent] == [wire.FOLLOWERINFO, wire.ACKEPOCH]
-    zab.link_data(1, packet(wire.DIFF, BASE))
+    zab.link_data(1, history)
     return host
 
 
@@ -183,6 +185,15 @@ def test_illegal_orders_cost_the_link(bad: str) -> None:
     host.zab.link_data(1, stream)
     assert host.closed.startswith("protocol error")
     assert host.applied == BASE
+
+
+@pytest.mark.parametrize("kind", [wire.TRUNC, wire.SNAP], ids=["TRUNC", "SNAP"])
+def test_what_is_decided_here_is_not_given_up_for_a_history_without_it(kind: int) -> None:
+    """The proof of a lost write: a leader of a newer epoch has less than was decided before."""
+    host = learner(packet(kind, BASE - 1))
+    assert f"ends at 0x{BASE - 1:x}, but 0x{BASE:x} is decided: the others have lost data" in host.errors[0]
+    assert host.closed.startswith("protocol error")
+    assert (host.applied, host.zab.last_zxid) == (BASE, BASE)
 
 
 def test_a_stream_cut_anywhere_means_the_same() -> None:

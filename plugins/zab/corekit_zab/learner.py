@@ -8,6 +8,8 @@ Rules
   (ZOOKEEPER-2678, 3911, 4643, 4646, 4785, 4925). Nothing is sent between ACKEPOCH and that ack.
 - Acks are sent for entries that are durable, in order, and only after the ack of NEWLEADER (ZOOKEEPER-4685).
 - A learner whose data may be incomplete reports the zxid -1: it does not count, and it gets a snapshot.
+- What is decided here is in the leader's history too, or somebody has lost acknowledged writes. A learner with
+  complete data keeps them and stays outside, whether it is told to cut its log (TRUNC) or to replace its state (SNAP).
 
 Sources: ZooKeeper `Learner`, `Follower`, `Observer`. Not here: the leader's side (`leader.py`).
 """
@@ -63,6 +65,7 @@ class Learner:
         self._reader = PacketReader(wire.PACKET_BYTES_MAX)
         self._signature: bytearray | None = None  # of a snapshot whose state is complete
         self._base = 0  # up to here our log is known to be the leader's
+        self._decided = 0  # what was when synchronisation began
         self._commit = 0  # the leader said that this is committed
         self._proposed = 0  # by the leader, as its last ping said
         self._steps: deque[int] = deque()  # and on the way there; what is applied in one turn after UPTODATE
@@ -277,6 +280,8 @@ class Learner:
         complete = engine.trusted and not engine.resync
         self.phase = HISTORY
         self._base = engine.last_zxid if complete else -1
+        # A marker (counter 0) says that an epoch began, and not with what.
+        self._decided = engine.committed if engine.committed & COUNTER_MAX else 0
         data = (current_epoch if complete else -1).to_bytes(4, "big", signed=True)
         self._send(packet(wire.ACKEPOCH, self._base, data))
 
@@ -284,6 +289,9 @@ class Learner:
     def _history(self, kind: int, zxid: int) -> None:
         engine = self.engine
         if kind == wire.SNAP:
+            # In its own epoch a leader's snapshot may be a little behind; what it lacks follows as entries.
+            if self._base != -1 and zxid < self._decided and self._decided >> 32 < self.epoch:
+                self._stay_outside(zxid)
             engine.log("info", f"receiving a snapshot of 0x{zxid:x} from server.{self.leader}")
             engine.host.begin_snapshot(zxid)
             self._base = zxid
@@ -294,13 +302,7 @@ class Learner:
             raise ProtocolError(f"{wire.NAMES[kind]} for a server that needs a snapshot")
         if kind == wire.TRUNC and zxid != engine.last_zxid:
             if zxid < engine.committed:
-                engine.log(
-                    "error",
-                    f"the history of server.{self.leader} ends at 0x{zxid:x}, but 0x{engine.committed:x} is decided: "
-                    "the others have lost data, or this server's data is of another ensemble. It stays outside; "
-                    "see docs/ensembles.md, `When histories contradict each other`",
-                )
-                raise ProtocolError(f"told to cut the log to 0x{zxid:x}, below what is decided")
+                self._stay_outside(zxid)
             if not self._has(zxid):
                 engine.resync = True
                 engine.log("warning", f"told to cut the log to 0x{zxid:x}, which is not in it: asking for a snapshot")
@@ -310,6 +312,17 @@ class Learner:
             engine.truncate(zxid)
             self._base = zxid
         self.phase = SYNCING
+
+    def _stay_outside(self, zxid: int) -> None:
+        """The leader's history ends before what is decided: raises, after it said so."""
+        engine = self.engine
+        engine.log(
+            "error",
+            f"the history of server.{self.leader} ends at 0x{zxid:x}, but 0x{engine.committed:x} is decided: "
+            "the others have lost data, or this server's data is of another ensemble. It stays outside; "
+            "see docs/ensembles.md, `When histories contradict each other`",
+        )
+        raise ProtocolError(f"told to go back to 0x{zxid:x}, below what is decided")
 
     def _has(self, zxid: int) -> bool:
         """Whether exactly this entry is in the log, or is the last one in the state."""
@@ -351,6 +364,12 @@ class Learner:
         """Log, then epoch, then ack: what came before is staged, the epoch goes behind it, the ack waits for both."""
         if zxid != self.epoch << 32:
             raise ProtocolError(f"NEWLEADER of 0x{zxid:x} in epoch {self.epoch}")
+        if self.engine.last_zxid < self._decided:
+            self.engine.log(
+                "error",
+                f"the history of server.{self.leader} ends at 0x{self.engine.last_zxid:x}, but 0x{self._decided:x} was "
+                "decided: acknowledged writes are lost. This server's own data was incomplete and is replaced",
+            )
         self.phase = ACKING
         self._unacked.extend(self._pending)
         self.engine.enter_epoch(self.epoch)
