@@ -75,10 +75,10 @@ def test_a_leader_that_dies_between_sending_and_logging_has_proposed(monkeypatch
         for zxid, entry in enumerate(entries, first_zxid):
             self._node.seen("proposed", zxid, entry)
 
-    result = run_seed(13, zab, seconds=10, workload="sessions")
+    result = run_seed(20, zab, seconds=10, workload="sessions")
     assert result.ok, result.report()
     monkeypatch.setattr(Server, "_propose", seen_too_late)
-    assert run_seed(13, zab, seconds=10, workload="sessions").rule == "I3"
+    assert run_seed(20, zab, seconds=10, workload="sessions").rule == "I3"
 
 
 def traces() -> list[str]:
