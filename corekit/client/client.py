@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -28,7 +28,7 @@ from corekit.client.protocol import Call
 from corekit.client.state import StateFollower
 from corekit.client.types import Children, Data, EventType, State, StateChange, WatchEvent
 from corekit.client.watches import CHILD, DATA, PERSISTENT, RECURSIVE, Watch, WatchStream
-from corekit.errors import NO_NODE, ConnectionLossError, NoNodeError, SessionExpiredError
+from corekit.errors import NO_NODE, ConnectionLossError, KeeperError, NoNodeError, SessionExpiredError
 from corekit.model.stat import Stat
 
 T = TypeVar("T")
@@ -193,6 +193,17 @@ class Client(Operations):
         """Read, and get told of the next change: `data, changed = await zk.get_watch(path)`, then `await changed`."""
         return await self._watched(op.get(path, True), DATA)
 
+    async def get_watches(self, paths: Sequence[str]) -> list[tuple[Data, Watch] | KeeperError]:
+        """As `get_watch` of many nodes, asked together; an error stands in the place of its result."""
+        sent = [self._send_watched(op.get(path, True), DATA) for path in paths]
+        results: list[tuple[Data, Watch] | KeeperError] = []
+        for call, watch in sent:
+            try:
+                results.append((await self._runner.finish(call, self._seconds), watch))
+            except KeeperError as error:
+                results.append(error)
+        return results
+
     async def exists_watch(self, path: str) -> tuple[Stat | None, Watch]:
         """As `exists`, with a watch for creation, change or removal."""
         watch = Watch(b"", DATA, len(self._chroot))
@@ -206,37 +217,44 @@ class Client(Operations):
         return await self._watched(op.children(path, True), CHILD)
 
     async def _watched(self, request: Request[T], kind: int, watch: Watch | None = None) -> tuple[T, Watch]:
+        call, watch = self._send_watched(request, kind, watch)
+        return await self._runner.finish(call, self._seconds), watch
+
+    def _send_watched(self, request: Request[T], kind: int, watch: Watch | None = None) -> tuple[Call[T], Watch]:
         assert request.path is not None
         if watch is None:
             watch = Watch(b"", kind, len(self._chroot))
         watch.path = under(self._chroot, request.path)
         call = Call(request, self._chroot, watch)
         self._submit(call)
-        return await self._runner.finish(call, self._seconds), watch
+        return call, watch
 
-    def watch_removal(self, path: str, removed: Callable[[], None]) -> None:
+    def watch_removal(self, path: str, removed: Callable[[], None], made: int = 0) -> None:
         """Call `removed` (which must not block) when a node is removed, or if there is none. Ends with the session.
 
         The question is sent now and not waited for.
+
+        Args:
+            made: the czxid of the node that is meant: a node that was made anew while there was no connection is
+                another one, though its server tells only of changed data. 0: the one that is there now.
         """
 
         def seen(event: WatchEvent) -> None:
             if event.type is EventType.DELETED:
                 removed()
             elif event.type is not EventType.CREATED:
-                self.watch_removal(path, removed)
+                self.watch_removal(path, removed, call.value.czxid if call.value is not None else made)
 
         def answered() -> None:
-            if call.err == NO_NODE:
+            if call.err == NO_NODE or (call.value is not None and made not in (0, call.value.czxid)):
                 self.forget(watch)
                 removed()
 
-        request = op.exists(path, True)
-        assert request.path is not None
-        watch = Watch(under(self._chroot, request.path), DATA, len(self._chroot), seen)
-        call = Call(request, self._chroot, watch)
-        call.wake = answered
-        self._submit(call)
+        call, watch = self._send_watched(op.exists(path, True), DATA, Watch(b"", DATA, len(self._chroot), seen))
+        if call.done:
+            answered()
+        else:
+            call.wake = answered
 
     def forget(self, watch: Watch) -> None:
         """Give up a one-shot watch that has not fired."""

@@ -91,12 +91,14 @@ class ChildrenFollower:
 class Mapped(Generic[S, T]):
     """What an iterator gives, converted; a value equal to the one before is left out.
 
-    A class and not a generator, so that a loop over it may be left at any time.
+    A class and not a generator, so that a loop over it may be left at any time, and `anext` cancelled: what came and
+    was not converted yet is then converted next time.
     """
 
     def __init__(self, source: AsyncIterator[S], convert: Callable[[S], Awaitable[T]]) -> None:
         self._source = source
         self._convert = convert
+        self._came: list[S] = []
         self._last: object = ...
 
     def __aiter__(self) -> AsyncIterator[T]:
@@ -104,7 +106,10 @@ class Mapped(Generic[S, T]):
 
     async def __anext__(self) -> T:
         while True:
-            value = await self._convert(await anext(self._source))
+            if not self._came:
+                self._came.append(await anext(self._source))
+            value = await self._convert(self._came[0])
+            self._came.clear()
             if value != self._last:
                 self._last = value
                 return value

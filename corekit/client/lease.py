@@ -137,14 +137,14 @@ class Lease:
         self._scope.__enter__()
         return self
 
-    def depend_on(self, client: Client, path: str) -> None:
-        """End the lease also when this node is removed, by whomever."""
+    def depend_on(self, client: Client, path: str, made: int = 0) -> None:
+        """End the lease also when this node (its czxid is `made`, if given) is removed, by whomever."""
 
         def removed() -> None:
             if not self._let_go:
                 self.lose(f"the node {path} was removed")
 
-        client.watch_removal(path, removed)
+        client.watch_removal(path, removed, made)
 
     def let_go(self) -> None:
         """From now on nodes may go, because the body is about to remove them itself."""

@@ -70,6 +70,8 @@ class Operations:
     def stream(self, requests: Iterable[Request[T]], *, flight: int = 1000, errors: bool = False) -> Stream[T]:
         """Send many requests, `flight` of them at a time, and yield their results in order.
 
+        When the loop is left, what was not sent yet is not sent.
+
         Args:
             requests: taken from as places become free, so it may be endless.
             errors: yield errors instead of raising them (raising leaves the stream usable).

@@ -133,16 +133,18 @@ class Runner:
 
     async def authenticate(self, scheme: str, data: bytes, seconds: float | None) -> None:
         """Add credentials for this and every later connection; wait until the server has accepted them."""
-        accepted = anyio.Event()
-        credential = Credential(scheme, data, accepted.set)
+        credential = Credential(scheme, data)
         self.credentials.append(credential)
         self.session.add_credential(credential)
         self._dirty.set()
         with anyio.move_on_after(seconds):
-            await accepted.wait()
+            while not credential.accepted:
+                if self.session.ended is not None:
+                    raise self.session.ended()
+                told = anyio.Event()
+                credential.wake = told.set  # accepted, or the session has ended; another may have taken its place
+                await told.wait()
         if not credential.accepted:
-            if self.session.ended is not None:
-                raise self.session.ended()
             raise RequestTimeoutError(f"authentication was not answered within {seconds} s")
 
     async def prove(self) -> float:
@@ -306,6 +308,7 @@ class Runner:
         self.leases.lose(reason)
         self._tell(State.LOST, reason, lost.server)
         if heir is not None:
+            heir.last_zxid = lost.last_zxid  # no server shows it an older state than was seen before
             self.session = heir  # calls from now on wait for it
         return reason
 

@@ -38,6 +38,7 @@ from corekit.errors import NO_NODE, SESSION_EXPIRED, ConnectionLossError, Protoc
 NEVER = float("-inf")
 LEASE_BEATS = 8  # heartbeats in one timeout while a lease is held
 IDLE_BEATS = 4  # and otherwise
+SWEEP_AT = 1024  # calls in the queue: those that nobody waits for any more are taken out
 RELAY = 0.25  # of the timeout: a heartbeat answered this long ago has reached the leader
 
 
@@ -97,6 +98,7 @@ class Session:
     queue: deque[Call[Any]] = field(default_factory=deque)
     ended: Callable[[], Exception] | None = None
     _asked_at: float = NEVER
+    _sweep_at: int = SWEEP_AT
     _contacts: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=4 * LEASE_BEATS))
     _presented: deque[Credential] = field(default_factory=deque)
 
@@ -190,6 +192,9 @@ class Session:
             call.finish(self.ended())
             return
         self.queue.append(call)
+        if len(self.queue) >= self._sweep_at:
+            self.queue = deque(waiting for waiting in self.queue if not waiting.abandoned)
+            self._sweep_at = max(SWEEP_AT, 2 * len(self.queue))
         self._pump()
 
     def _pump(self) -> None:

@@ -27,6 +27,7 @@ class Stream(Generic[T]):
         flight: int,
         errors: bool,
     ) -> None:
+        self._calls: deque[Call[T]] = deque()
         self._runner = runner
         self._session = session
         self._chroot = chroot
@@ -34,7 +35,10 @@ class Stream(Generic[T]):
         self._requests = iter(requests)
         self._flight = max(1, flight)
         self._errors = errors
-        self._calls: deque[Call[T]] = deque()
+
+    def __del__(self) -> None:
+        for call in self._calls:  # the loop was left: what is not sent yet is not sent any more
+            call.abandoned = True
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self

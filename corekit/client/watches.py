@@ -2,7 +2,8 @@
 
 Rules
 - The registry knows server paths (UTF-8 bytes with the chroot); a watch turns them into the client's text itself.
-- A one-shot watch is registered when the reply that set it arrives, fires once, and is forgotten.
+- A one-shot watch is registered when the reply that set it arrives, fires once, and is forgotten. It is forgotten
+  earlier when its user drops it (a wait that was cancelled, a loop that was left): only one with a `then` is held.
 - A persistent watch stays until closed. After a reconnection it reports RESYNC, because the server replays nothing
   for it; one-shot watches are replayed by the server (`setWatches`).
 - When the session is lost or closed, every watch ends with that error.
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import TypeVar
+from weakref import ref
 
 import anyio
 
@@ -27,6 +30,7 @@ RESTORE_BYTES_MAX = 128 * 1024
 QUEUE_MAX = 4096
 
 DATA, EXIST, CHILD, PERSISTENT, RECURSIVE = range(5)
+T = TypeVar("T")
 
 
 class Watch:
@@ -36,7 +40,7 @@ class Watch:
     comes first. Any number of tasks may await it, also after it has fired.
     """
 
-    __slots__ = ("_arrived", "_error", "_event", "_skip", "kind", "path", "then")
+    __slots__ = ("__weakref__", "_arrived", "_error", "_event", "_skip", "kind", "path", "then")
 
     def __init__(self, path: bytes, kind: int, skip: int, then: Callable[[WatchEvent], None] | None = None) -> None:
         self.path = path
@@ -132,24 +136,50 @@ class WatchStream:
         return self._events.popleft()
 
 
+class _Held:
+    """A one-shot watch in the registry: of one that nobody holds elsewhere only `dropped` hears."""
+
+    __slots__ = ("kind", "path", "watch")
+
+    def __init__(self, watch: Watch, dropped: deque[_Held]) -> None:
+        self.kind = watch.kind
+        self.path = watch.path
+        self.watch: Callable[[], Watch | None]
+        if watch.then is not None:
+            self.watch = lambda: watch
+        else:
+            self.watch = ref(watch, lambda _: dropped.append(self))
+
+
 class WatchRegistry:
     """All watches of one session."""
 
     def __init__(self) -> None:
-        self._once: tuple[dict[bytes, list[Watch]], ...] = ({}, {}, {})  # DATA, EXIST, CHILD
+        self._once: tuple[dict[bytes, list[_Held]], ...] = ({}, {}, {})  # DATA, EXIST, CHILD
+        self._dropped: deque[_Held] = deque()  # filled at any moment, by the garbage collector
         self._lasting: dict[int, dict[bytes, list[WatchStream]]] = {PERSISTENT: {}, RECURSIVE: {}}
 
     def __len__(self) -> int:
+        self._sweep()
         once = sum(len(watches) for table in self._once for watches in table.values())
         return once + sum(len(streams) for table in self._lasting.values() for streams in table.values())
 
     def add(self, watch: Watch) -> None:
         """A reply has set this one-shot watch."""
-        self._once[watch.kind].setdefault(watch.path, []).append(watch)
+        self._sweep()
+        self._once[watch.kind].setdefault(watch.path, []).append(_Held(watch, self._dropped))
 
     def forget(self, watch: Watch) -> None:
         """Nobody waits for this one-shot watch any more. The server may keep it; its event will be ignored."""
-        _remove(self._once[watch.kind], watch)
+        for held in self._once[watch.kind].get(watch.path, ()):
+            if held.watch() is watch:
+                _remove(self._once[watch.kind], watch.path, held)
+                return
+
+    def _sweep(self) -> None:
+        while self._dropped:
+            held = self._dropped.popleft()
+            _remove(self._once[held.kind], held.path, held)
 
     def add_stream(self, stream: WatchStream) -> None:
         """A reply has set this persistent watch."""
@@ -157,7 +187,8 @@ class WatchRegistry:
 
     def forget_stream(self, stream: WatchStream) -> bool:
         """The stream is closed; returns whether the server's watch has no other user and should be removed."""
-        _remove(self._lasting[stream.kind], stream)
+        _remove(self._lasting[stream.kind], stream.path, stream)
+        self._sweep()
         if any(stream.path in table for table in self._once):
             return False
         return not any(stream.path in table for table in self._lasting.values())
@@ -168,14 +199,15 @@ class WatchRegistry:
         if kind is None or kind is EventType.RESYNC:
             return
         data, exist, child = self._once
-        ended: list[Watch] = []
+        ended: list[_Held] = []
         if kind is not EventType.CHILDREN_CHANGED:
             ended += data.pop(path, ())
             ended += exist.pop(path, ())
         if kind in (EventType.CHILDREN_CHANGED, EventType.DELETED):
             ended += child.pop(path, ())
-        for watch in ended:
-            watch.deliver(kind, path, zxid)
+        for held in ended:
+            if (watch := held.watch()) is not None:
+                watch.deliver(kind, path, zxid)
         for stream in self._lasting[PERSISTENT].get(path, ()):
             stream.deliver(kind, path, zxid)
         recursive = self._lasting[RECURSIVE]
@@ -186,9 +218,10 @@ class WatchRegistry:
 
     def restore(self, relative_zxid: int) -> Iterator[tuple[int, bytes]]:
         """The packets that put all watches back on a new connection, as (operation, body)."""
+        self._sweep()
         lists: list[list[bytes]] = [[], [], [], [], []]
         size = 0
-        tables: list[dict[bytes, list[Watch]] | dict[bytes, list[WatchStream]]] = [*self._once]
+        tables: list[dict[bytes, list[_Held]] | dict[bytes, list[WatchStream]]] = [*self._once]
         tables += [self._lasting[PERSISTENT], self._lasting[RECURSIVE]]
         for number, table in enumerate(tables):
             for path in table:
@@ -212,8 +245,9 @@ class WatchRegistry:
         """The session is over for all of them."""
         for once in self._once:
             for watches in once.values():
-                for watch in watches:
-                    watch.end(make_error())
+                for held in watches:
+                    if (watch := held.watch()) is not None:
+                        watch.end(make_error())
             once.clear()
         for lasting in self._lasting.values():
             for streams in lasting.values():
@@ -222,12 +256,12 @@ class WatchRegistry:
             lasting.clear()
 
 
-def _remove(table: dict[bytes, list[Watch]] | dict[bytes, list[WatchStream]], watch: Watch | WatchStream) -> None:
-    watches = table.get(watch.path, [])
+def _remove(table: dict[bytes, list[T]], path: bytes, watch: T) -> None:
+    watches = table.get(path, [])
     if watch in watches:
-        watches.remove(watch)  # type: ignore[arg-type]
+        watches.remove(watch)
         if not watches:
-            del table[watch.path]
+            del table[path]
 
 
 def _self_and_ancestors(path: bytes) -> Iterator[bytes]:

@@ -18,11 +18,13 @@ BROKEN = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedRes
 class Proxy:
     """Made by `proxy_to`."""
 
-    def __init__(self, target: int, port: int) -> None:
+    def __init__(self, target: int, address: str, port: int) -> None:
         self.target = target
+        self.address = address
         self.port = port
         self.refusing = False
         self.accepted = 0
+        self.sent: list[bytearray] = []  # the first 64 KB that each client sent
         self._frozen = False
         self._deaf = False
         self._changed = anyio.Event()
@@ -30,7 +32,7 @@ class Proxy:
 
     @property
     def hosts(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -80,9 +82,13 @@ class Proxy:
                     self._scopes.discard(scope)
 
     async def _pump(self, source: SocketStream, sink: SocketStream, answers: bool, scope: anyio.CancelScope) -> None:
+        kept = bytearray()
+        if not answers:
+            self.sent.append(kept)
         try:
             while True:
                 data = await source.receive()
+                kept += data[: 65536 - len(kept)]
                 while self._frozen or (answers and self._deaf):
                     await self._changed.wait()
                 await sink.send(data)
@@ -91,10 +97,10 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy_to(target: int) -> AsyncIterator[Proxy]:
-    """A proxy before a port of this machine."""
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-    proxy = Proxy(target, listener.extra(SocketAttribute.local_port))
+async def proxy_to(target: int, address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Proxy]:
+    """A proxy before a port of this machine, on an address and port of its own (0: any that is free)."""
+    listener = await anyio.create_tcp_listener(local_host=address, local_port=port)
+    proxy = Proxy(target, address, listener.extra(SocketAttribute.local_port))
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, proxy.serve)
         yield proxy

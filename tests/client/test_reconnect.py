@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 import anyio
 import pytest
 
-from corekit.client import Client, OutcomeUnknown, State, StateChange, connect, op
+from corekit.client import Client, ClientClosedError, OutcomeUnknown, State, StateChange, connect, op
 from corekit.errors import ConnectionLossError, RequestTimeoutError, SessionExpiredError
 from tests.client.proxy import Proxy, proxy_to
 from tests.client.waiting import there, until
@@ -148,6 +150,35 @@ async def test_another_server_is_taken(server: Site, root: str) -> None:
             here.refusing = False
 
 
+async def test_names_are_resolved_anew_at_each_dial(server: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that moves to another address keeps its clients; here the system's resolver has a new answer for them.
+
+    Source: ZOOKEEPER-2184.
+    """
+    address = "127.0.0.1"
+    resolve = socket.getaddrinfo
+
+    def moving(name: str | bytes, *arguments: object, **named: object) -> object:
+        text = name.decode() if isinstance(name, bytes) else name
+        return resolve(address if text == "moving.test" else text, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", moving)
+    async with (
+        proxy_to(server.port) as old,
+        proxy_to(server.port, "127.0.0.2", old.port) as new,
+        connect(f"moving.test:{old.port}", timeout=4) as zk,
+    ):
+        before = zk.session_id
+        assert (old.open_connections, new.open_connections) == (1, 0)
+        old.refusing = True
+        address = "127.0.0.2"
+        old.cut()
+        with anyio.fail_after(10):
+            await zk.wait_state(State.SUSPENDED)
+            await zk.wait_connected()
+        assert (new.open_connections, zk.session_id) == (1, before)
+
+
 async def test_hosts_can_be_replaced(server: Site) -> None:
     async with proxy_to(server.port) as first, proxy_to(server.port) as second, connect(first.hosts) as zk:
         session_id = zk.session_id
@@ -263,6 +294,47 @@ async def test_cancelled_calls_leave_no_trace(session, proxy: Proxy) -> None:
         proxy.deaf = False
         await zk.get("/a")
         assert len(zk._runner.session.watches) == 0
+
+
+async def test_a_stream_that_is_left_sends_nothing_more(session, proxy: Proxy) -> None:
+    async with session(proxy.hosts) as zk:
+        await zk.create("/a")
+        proxy.refusing = True
+        proxy.cut()
+        await zk.wait_state(State.SUSPENDED)
+        with pytest.raises(RequestTimeoutError):
+            async for _ in zk.within(0.05).stream(op.set("/a", b"late") for _ in range(100)):
+                pass
+        with anyio.move_on_after(0.05):
+            async for _ in zk.stream(op.set("/a", b"late") for _ in range(100)):
+                pass
+        proxy.refusing = False
+        await zk.wait_connected()
+        assert (await zk.get("/a")).stat.version == 0
+
+
+async def test_credentials_added_while_a_session_ends(session, proxy: Proxy, expire) -> None:
+    """They are for the next session, if there is one; nobody waits for ever (a bound is only for the test)."""
+    with anyio.fail_after(20):
+        async with session(proxy.hosts) as zk:
+            async with anyio.create_task_group() as tasks:
+                proxy.deaf = True
+                tasks.start_soon(zk.add_auth, "digest", "ada:secret")
+                await anyio.wait_all_tasks_blocked()
+                await expire(zk)
+            assert "ada" in [identity.id for identity in await zk.who_am_i()]
+        with pytest.raises(ClientClosedError):
+            await zk.add_auth("digest", "ben:secret")
+
+
+async def test_a_session_after_an_expired_one_sees_nothing_older(session, proxy: Proxy, expire) -> None:
+    async with session(proxy.hosts) as zk:
+        await zk.create("/a")
+        seen = zk.last_zxid
+        await expire(zk)
+        await zk.wait_connected()
+        last_zxid_seen = int.from_bytes(proxy.sent[-1][8:16], "big")  # of the connect request
+        assert last_zxid_seen >= seen > 0
 
 
 async def test_a_server_that_hangs_up_on_everybody(session, proxy: Proxy) -> None:

@@ -133,12 +133,27 @@ def test_xids_wrap() -> None:
 
 
 # -------------------------------------------------------------------------------------------- session
+def test_calls_that_nobody_waits_for_do_not_gather() -> None:
+    """While there is no connection, which may be for hours."""
+    made = connected()
+    made.detach("cut")
+    wanted = Call(op.get("/wanted"))
+    made.submit(wanted)
+    for _ in range(10_000):
+        call = Call(op.get("/a"))
+        made.submit(call)
+        call.abandoned = True
+    assert wanted in made.queue
+    assert len(made.queue) < 3000
+
+
 def test_order_on_a_new_connection() -> None:
     """Credentials, watches; and when those credentials were accepted, calls that are sent again, calls that waited."""
     made = connected(credentials=[Credential("digest", b"a:b"), Credential("digest", b"c:d")])
     accepted = reply(ops.XID_AUTH)
     made.feed(accepted * 2, 0.0)
-    made.watches.add(Watch(b"/w", DATA, 0))
+    watch = Watch(b"/w", DATA, 0)
+    made.watches.add(watch)
     made.submit(Call(op.get("/again")))
     made.detach("cut")
     made.submit(Call(op.create("/new")))
@@ -337,8 +352,9 @@ def test_never_beyond_the_newest_answered_heartbeat(beats: list[tuple[float, flo
 # -------------------------------------------------------------------------------------------- watches
 def test_restoring_is_split_and_uses_the_old_operation_where_it_can() -> None:
     registry = WatchRegistry()
-    for number in range(3000):
-        registry.add(Watch(b"/" + b"x" * 150 + b"%d" % number, CHILD, 0))
+    watches = [Watch(b"/" + b"x" * 150 + b"%d" % number, CHILD, 0) for number in range(3000)]
+    for watch in watches:
+        registry.add(watch)
     packets = list(registry.restore(5))
     assert len(packets) > 3
     assert {code for code, _ in packets} == {ops.SET_WATCHES}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from corekit.client import Client, ClientClosedError, EventType, State, op
-from corekit.client.watches import QUEUE_MAX, RECURSIVE, WatchRegistry, WatchStream
-from corekit.codec import ops
+from corekit.client import Client, ClientClosedError, EventType, State, Watch, WatchEvent, op
+from corekit.client.watches import CHILD, DATA, EXIST, QUEUE_MAX, RECURSIVE, WatchRegistry, WatchStream
+from corekit.codec import ops, records
 from corekit.errors import NoNodeError, NoWatcherError, SessionExpiredError
 from tests.client.proxy import Proxy
 
@@ -204,6 +204,48 @@ async def test_follow_goes_on_in_a_new_session(zk: Client, session, proxy: Proxy
         await zk.set("/v", b"2")
         with anyio.fail_after(5):
             assert (await anext(values)).data == b"2"  # type: ignore[union-attr]
+
+
+def test_watches_that_nobody_holds_are_forgotten() -> None:
+    """A wait that was cancelled, a loop that was left: no memory is kept for it, and no room in setWatches."""
+    registry = WatchRegistry()
+    heard: list[WatchEvent] = []
+    kept = [Watch(b"/a", kind, 0) for kind in (DATA, EXIST, CHILD)]
+    for watch in kept:
+        registry.add(watch)
+    registry.add(Watch(b"/b", DATA, 0, heard.append))
+    for number in range(100):
+        registry.add(Watch(b"/a", DATA, 0))
+        registry.add(Watch(b"/%d" % number, CHILD, 0))
+    assert len(registry) == 4
+    ((_, body),) = registry.restore(7)
+    assert body == records.SetWatches(7, [b"/a", b"/b"], [b"/a"], [b"/a"]).encode()
+    registry.fire(EventType.DELETED.value, b"/a", 8)
+    registry.fire(EventType.DATA_CHANGED.value, b"/b", 9)
+    assert all(watch.fired for watch in kept)
+    assert [event.path for event in heard] == ["/b"]
+    assert len(registry) == 0
+
+
+async def test_followers_and_waits_leave_no_watches(zk: Client, session, proxy: Proxy, root: str) -> None:
+    """Seen in what a reconnection puts back: one watch, though many were set and dropped."""
+    async with session(proxy.hosts) as other:
+        await other.create("/a")
+        _, watch = await other.get_watch("/a")
+        for number in range(20):
+            await other.create(f"/b{number}")
+            async for _ in other.follow(f"/b{number}"):
+                break
+            with anyio.move_on_after(0.001):
+                await (await other.children_watch(f"/b{number}"))[1]
+        proxy.cut()
+        await other.wait_state(State.SUSPENDED)
+        await other.wait_connected()
+        await other.get("/a")
+        assert proxy.sent[-1].count(f"{root}/a".encode()) == 2  # put back, and read
+        assert f"{root}/b".encode() not in proxy.sent[-1]
+        await zk.set("/a", b"1")
+        assert (await watch).type is EventType.DATA_CHANGED
 
 
 async def test_a_slow_reader_gets_one_resync_instead() -> None:

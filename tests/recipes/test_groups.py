@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from corekit.client import Client
 from tests.client.proxy import Proxy
-from tests.client.waiting import gone, until
+from tests.client.waiting import gone, there, until
 from tests.recipes.checker import Record
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +107,41 @@ async def until_known(pool: Pool, count: int) -> None:
         return len(pool.instances) == count
 
     await until(check)
+
+
+async def test_a_member_that_comes_back_between_two_looks(zk: Client, session) -> None:
+    """Its node has the same name, but is another one: what it says now counts."""
+    async with session() as other:
+        group = Group(zk, "/g")
+        lists = group.follow()
+        async with Group(other, "/g").join(b"old", id="me"):
+            await until(there(zk, "/g/me__party__"))
+            assert [member.data for member in await anext(lists)] == [b"old"]
+        async with Group(other, "/g").join(b"new", id="me"):
+            await zk.sync("/g")
+            with anyio.fail_after(5):
+                while [member.data for member in await anext(lists)] != [b"new"]:
+                    pass
+
+
+async def test_a_follower_whose_waits_are_cut_short_misses_nothing(zk: Client, session) -> None:
+    topic = Topic(zk, "/topic")
+    messages, lists = topic.listen(await topic.newest()), Group(zk, "/g").follow()
+    got: list[bytes] = []
+    async with session() as other, Group(other, "/g").join(b"me"):
+        for number in range(5):
+            await Topic(other, "/topic").publish(b"%d" % number)
+        await zk.sync("/topic")
+        patience = 0.0
+        members: list[bytes] = []
+        with anyio.fail_after(10):
+            while len(got) < 5 or members != [b"me"]:
+                patience += 0.0001
+                with anyio.move_on_after(patience):
+                    got.append((await anext(messages)).data)
+                with anyio.move_on_after(patience):
+                    members = [member.data for member in await anext(lists)]
+    assert got == [b"0", b"1", b"2", b"3", b"4"]
 
 
 async def test_services(zk: Client, session) -> None:

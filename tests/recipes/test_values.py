@@ -13,7 +13,7 @@ from corekit_recipes.shared_value import SharedValue
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corekit.client import Client, LeaseLost, NotAcquired, OutcomeUnknown
+from corekit.client import Client, LeaseLost, NotAcquired, OutcomeUnknown, State
 from corekit.errors import NoNodeError, UserError
 from tests.client.proxy import Proxy
 from tests.client.waiting import gone, until
@@ -233,6 +233,26 @@ async def test_worker_numbers(zk: Client, session, proxy: Proxy, expire) -> None
                 assert again == 2
     await until(gone(zk, "/w/0"))
     assert await zk.children("/w", fresh=True) == []
+
+
+async def test_a_worker_number_given_to_another_meanwhile_is_lost(zk: Client, session, proxy: Proxy) -> None:
+    """Somebody removes the node of a holder that is cut off, and another takes the number: the body ends at once."""
+
+    async def hold(client: Client) -> None:
+        async with worker_number(client, "/w") as (number, _):
+            proxy.refusing = True
+            proxy.cut()
+            await client.wait_state(State.SUSPENDED)
+            await zk.delete("/w/0")
+            async with worker_number(zk, "/w") as (again, _):
+                assert (number, again) == (0, 0)
+                proxy.refusing = False
+                with anyio.fail_after(10):
+                    await anyio.sleep_forever()
+
+    async with session(proxy.hosts) as cut_off:
+        with pytest.raises(LeaseLost, match="was removed"):
+            await hold(cut_off)
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])

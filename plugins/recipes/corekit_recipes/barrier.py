@@ -3,7 +3,7 @@
 Promises: `wait` returns only after the barrier was open at some moment during the call (its znode did not exist).
 Failures: the barrier is not tied to a session; it stays closed when its maker dies. Waiting goes on over
 reconnections and expired sessions.
-Cost: 1 request to close or open, 1 and a watch to wait; opening wakes everyone.
+Cost: 1 request to close or open, 1 and a watch to wait, 2 to pass; opening wakes everyone.
 Znodes: PATH exists while the barrier is closed, as with kazoo's Barrier and Curator's DistributedBarrier.
 """
 
@@ -43,5 +43,7 @@ class Barrier:
             stat, changed = await self.zk.exists_watch(self.path)
             if stat is None:
                 self.zk.forget(changed)
-                return
-            await over(self.zk, changed)
+                if await self.zk.exists(self.path, fresh=True) is None:  # a server that is behind may not know it yet
+                    return
+            else:
+                await over(self.zk, changed)

@@ -24,6 +24,7 @@ import anyio
 from corekit.client import Client, LeaseLost, NotAcquired, OutcomeUnknown, Watch, op
 from corekit.client.follow import over
 from corekit.client.paths import join
+from corekit.client.tasks import alongside
 from corekit.errors import ConnectionLossError, NodeExistsError, NoNodeError, SessionExpiredError
 from corekit_recipes.contender import Grant, confirm, grant_of, remove_marked
 from corekit_recipes.priority_queue import PriorityQueue
@@ -127,14 +128,14 @@ class ClaimQueue:
             return
         try:
             if set(names.names) <= set(taken.names):
-                async with anyio.create_task_group() as tasks:
+                changed = anyio.Event()
 
-                    async def stop_after(watch: Watch) -> None:
-                        await over(zk, watch)
-                        tasks.cancel_scope.cancel()
+                async def tell(watch: Watch) -> None:
+                    await over(zk, watch)
+                    changed.set()
 
-                    tasks.start_soon(stop_after, added)
-                    tasks.start_soon(stop_after, returned)
+                async with alongside(lambda: tell(added), lambda: tell(returned)):
+                    await changed.wait()
         finally:
             zk.forget(added)
             zk.forget(returned)

@@ -42,19 +42,22 @@ class ConfigCentre:
         for key in settings:
             await self.zk.ensure(parent(self._node(key)))
         while True:
-            parts = [await self._part(key, value) for key, value in settings.items()]
+            there = {key: await self.zk.exists(self._node(key)) is not None for key in settings}
+            if not any(there[key] or value is not None for key, value in settings.items()):
+                return
             try:
-                await self.zk.multi([part for part in parts if part is not None])
+                await self.zk.multi([part for key in settings for part in self._parts(key, settings[key], there[key])])
                 return
             except (NoNodeError, NodeExistsError, BadVersionError):
                 pass  # somebody made or removed one of them in between
 
-    async def _part(self, key: str, value: bytes | None) -> Request[Any] | None:
+    def _parts(self, key: str, value: bytes | None, there: bool) -> list[Request[Any]]:
         node = self._node(key)
-        stat = await self.zk.exists(node)
+        create = op.create(node, value, acl=self.zk.default_acl)
         if value is not None:
-            return op.set(node, value) if stat is not None else op.create(node, value, acl=self.zk.default_acl)
-        return None if stat is None else op.delete(node)
+            return [op.set(node, value) if there else create]
+        # What is not there must still not be there when the others change, or they would be torn apart.
+        return [op.delete(node)] if there else [create, op.delete(node)]
 
     def follow(self, key: str) -> AsyncIterator[bytes | None]:
         """`async for value in centre.follow(key)`: the value now (None if not set), then every newer one."""

@@ -291,5 +291,5 @@ async def confirm(zk: Client, path: str, lease: Lease) -> bool:
     stat = await zk.exists(path)
     if stat is None or stat.ephemeral_owner != lease.session_id:
         return False
-    lease.depend_on(zk, path)
+    lease.depend_on(zk, path, stat.czxid)
     return True

@@ -95,6 +95,7 @@ class _Listener:
         self._seen = after
         self._lists = topic.zk.follow_children(topic.path)
         self._waiting: deque[tuple[int, bytes]] = deque()
+        self._unread: list[str] = []  # names of a list whose messages were not all read yet
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return self
@@ -109,17 +110,20 @@ class _Listener:
         return Message(number, data, missed)
 
     async def _read(self) -> None:
-        """Read what is new in the list; what was removed since counts as missed with the next message."""
+        """Read what is new in the list; what was removed since counts as missed with the next message.
+
+        It may be cancelled anywhere, and goes on there the next time.
+        """
         assert self._seen is not None
         topic = self._topic
-        children = await anext(self._lists)
-        last = self._seen
-        names = [
-            name for name in _in_order([] if children is None else children.names) if distance(_number(name), last) > 0
-        ]
-        answers = topic.zk.stream((op.get(join(topic.path, name)) for name in names), errors=True)
-        for name in names:
+        if not self._unread:
+            children = await anext(self._lists)
+            names, last = [] if children is None else children.names, self._seen
+            self._unread = [name for name in _in_order(names) if distance(_number(name), last) > 0]
+        answers = topic.zk.stream([op.get(join(topic.path, name)) for name in self._unread], errors=True)
+        while self._unread:
             answer = await anext(answers)
+            name = self._unread.pop(0)
             if isinstance(answer, NoNodeError):
                 continue
             if isinstance(answer, KeeperError):

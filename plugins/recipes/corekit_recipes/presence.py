@@ -80,10 +80,11 @@ class Presence:
         """Make the node again whenever it is missing, until cancelled."""
         zk = self.zk
         while True:
-            self._missing = missing = anyio.Event()
+            missing = self._missing
             zk.watch_removal(self.path, missing.set)
             async with alongside(self._until_lost):
                 await missing.wait()
+            self._missing = anyio.Event()  # before it appears: what is missed from now on is seen to next
             await self.appear()
 
     async def _until_lost(self) -> None:

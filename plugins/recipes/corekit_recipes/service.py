@@ -151,7 +151,7 @@ class Services:
         return _instances(await self._group(name).members())
 
     def follow(self, name: str) -> AsyncIterator[list[Instance]]:
-        """The instances now, and again when some come or go. What an instance says later of its load is not seen."""
+        """The instances now, and again when some come or go. What an instance says later is seen then."""
 
         async def convert(members: list[Member]) -> list[Instance]:
             return _instances(members)

@@ -10,16 +10,18 @@ import argparse
 import logging
 
 from corekit.testing.world import World, run
-from tests.recipes.world import more, queues, scenarios
+from tests.recipes.world import followers, more, queues, scenarios
 from tests.recipes.world.checks import Violation
 from tests.recipes.world.scenarios import TIMEOUT
 
 SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
-        scenarios.lock, scenarios.rwlock, scenarios.semaphore, scenarios.election, scenarios.counter,
+        scenarios.lock, scenarios.rwlock, scenarios.semaphore, scenarios.election, scenarios.counter, scenarios.ids,
         queues.queue, queues.claim_queue, queues.master_worker,
-        more.multilock, more.double_barrier, more.partitioner, more.priority_queue,
+        more.multilock, more.double_barrier, more.partitioner, more.priority_queue, more.delay_queue, more.barrier,
+        followers.shared_value, followers.config_centre, followers.tree, followers.topic, followers.group,
+        followers.services,
     )
 }  # fmt: skip
 

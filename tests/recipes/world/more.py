@@ -1,18 +1,20 @@
-"""Scenarios of the recipes that are made of others: multi-lock, double barrier, partitioner, priority queue."""
+"""Scenarios of the recipes that are made of others, and of barriers and the queues with an order of their own."""
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from itertools import pairwise
 
 import trio
+from corekit_recipes.barrier import Barrier
 from corekit_recipes.contender import Grant
+from corekit_recipes.delay_queue import DelayQueue
 from corekit_recipes.double_barrier import DoubleBarrier
 from corekit_recipes.lock import Lock
 from corekit_recipes.multilock import MultiLock
 from corekit_recipes.partitioner import Partitioner
 from corekit_recipes.priority_queue import PriorityQueue
-from corekit_recipes.queue import TakeUnknown
 
 from corekit.client import Client, NotAcquired
 from corekit.errors import CorekitError
@@ -43,7 +45,7 @@ async def multilock(world: World) -> None:
             await pause(world, LONG / 2)
 
     async with world.client("observer") as zk:
-        await turmoil(world, work, bodies)
+        await turmoil(world, work, bodies, peace=100.0)
         for path in paths:
             await zk.ensure(path)
             await empty(world, zk, path)
@@ -133,9 +135,7 @@ async def partitioner(world: World) -> None:
 
 async def priority_queue(world: World) -> None:
     """An item comes out once and is not lost unless `TakeUnknown` says so; what is left comes out by priority."""
-    goods = Goods()
-    taken: list[bytes] = []
-    unsure: set[bytes] = set()
+    goods = Goods(world)
     priorities: dict[bytes, int] = {}
 
     async def put(zk: Client, who: str) -> None:
@@ -150,35 +150,103 @@ async def priority_queue(world: World) -> None:
                     pass
             await pause(world, LONG / 2)
 
-    async def take(zk: Client, rest: bool = False) -> None:
+    async def take(zk: Client, who: str) -> None:
         jobs = PriorityQueue(zk, "/jobs")
-        while world.now < SECONDS or rest:
-            try:
-                item = await jobs.take(wait=LONG)
-            except TakeUnknown as unknown:
-                unsure.add(unknown.item)
-                continue
-            except TROUBLE:
-                continue
-            if item is not None:
-                world.count("bodies")
-                goods.known(item)
-                taken.append(item)
-            elif rest:
-                return
-            if not rest:
-                await pause(world, 2 * LONG)
+        while world.now < SECONDS:
+            await goods.take(jobs, who)
+            await pause(world, 2 * LONG)
 
     async def work(zk: Client, who: str) -> None:
-        await (put(zk, who) if who.endswith("1") else take(zk))
+        await (put if who.endswith("1") else take)(zk, who)
 
     async with world.client("observer") as zk:
         await turmoil(world, work)
-        before = len(taken)
-        await take(zk, rest=True)
-    if len(set(taken)) < len(taken):
-        raise Violation("an item was taken twice")
-    if lost := goods.sure - set(taken) - unsure:
-        raise Violation(f"lost: {sorted(lost)}")
-    if any(priorities[first] > priorities[second] for first, second in pairwise(taken[before:])):
-        raise Violation(f"the rest came in the order {[priorities[item] for item in taken[before:]]}")
+        rest = await goods.take_rest(PriorityQueue(zk, "/jobs"))
+    if any(priorities[first] > priorities[second] for first, second in pairwise(rest)):
+        raise Violation(f"the rest came in the order {[priorities[item] for item in rest]}")
+
+
+async def delay_queue(world: World) -> None:
+    """An item comes out once, not before it is due by its taker's clock; what is left comes out as it becomes due."""
+    goods = Goods(world)
+    due: dict[bytes, float] = {}  # by the clock of who put it
+
+    async def put(zk: Client, who: str) -> None:
+        jobs = DelayQueue(zk, "/later")
+        while world.now < SECONDS:
+            item = goods.new(who)
+            delay = world.random(f"delay {item!r}").uniform(0, 4 * LONG)
+            with world.cancellable():
+                due[item] = round(time.time() + delay, 3)
+                try:
+                    await jobs.put(item, delay=delay)
+                    goods.put(item)
+                except CorekitError:
+                    pass
+            await pause(world, LONG)
+
+    async def take(zk: Client, who: str) -> None:
+        jobs, clock = DelayQueue(zk, "/later"), world.clocks[who.partition(".")[0]]
+        while world.now < SECONDS:
+
+            def seen(item: bytes, ahead: float = clock.wall_ahead) -> None:
+                if clock.wall_ahead == ahead and time.time() < due[item]:  # nobody has set the clock meanwhile
+                    raise Violation(f"{who} took {item!r} {due[item] - time.time():.3f} s before it was due")
+
+            await goods.take(jobs, who, seen)
+
+    async def work(zk: Client, who: str) -> None:
+        await (put if who.endswith("1") else take)(zk, who)
+
+    async with world.client("observer") as zk:
+        await turmoil(world, work)
+        world.clocks["observer"].wall_ahead += 1e6  # so that all is due
+        rest = await goods.take_rest(DelayQueue(zk, "/later"))
+    if any(due[first] > due[second] for first, second in pairwise(rest)):
+        raise Violation(f"the rest came in the order {[due[item] for item in rest]}")
+
+
+async def barrier(world: World) -> None:
+    """Nobody gets through who came after it was closed and before somebody began to open it; in peace, all do."""
+    closed = 0  # how often; 0 while it may be open
+
+    async def guard(zk: Client, who: str) -> None:
+        nonlocal closed
+        gate, times = Barrier(zk, "/gate"), 0
+        while world.now < SECONDS:
+            times += 1
+            try:
+                await gate.close()
+                closed = times
+                await pause(world, SECONDS / 2)
+                closed = 0
+                await gate.open()
+                await pause(world, LONG)
+            except TROUBLE:
+                pass
+            closed = 0
+        while True:
+            try:
+                await gate.open()
+                return
+            except TROUBLE:
+                pass
+
+    async def pass_through(zk: Client, who: str) -> None:
+        while world.now < SECONDS:
+            with world.cancellable():
+                before = closed
+                try:
+                    await Barrier(zk, "/gate").wait()
+                except TROUBLE:
+                    continue
+                world.count("bodies")
+                if closed and closed == before:
+                    raise Violation(f"{who} got through while the barrier was closed")
+            await pause(world, LONG)
+
+    async def work(zk: Client, who: str) -> None:
+        await (guard if who == "c0.0" else pass_through)(zk, who)
+
+    async with world.client("observer"):
+        await turmoil(world, work)

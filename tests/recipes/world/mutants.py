@@ -16,27 +16,35 @@ from typing import Any
 import anyio
 import pytest
 from corekit_recipes import (
+    barrier,
     claim_queue,
+    config,
     contender,
     counter,
+    delay_queue,
     election,
+    ids,
     lock,
     master,
     multilock,
+    notify,
     partitioner,
     priority_queue,
     queue,
     rwlock,
     semaphore,
+    shared_value,
 )
 from corekit_recipes.contender import Contender
 from corekit_recipes.double_barrier import DoubleBarrier
 from corekit_recipes.naming import line
+from corekit_recipes.presence import Presence
 
-from corekit.client import Client, Lease, OutcomeUnknown, op
+from corekit.client import Client, EventType, Lease, OutcomeUnknown, Watch, WatchStream, op
+from corekit.client.follow import Mapped, over
 from corekit.client.paths import join, name
 from corekit.client.tasks import alongside
-from corekit.errors import NoNodeError
+from corekit.errors import NodeExistsError, NoNodeError
 from corekit.replica.replica import Replica
 
 
@@ -47,14 +55,18 @@ class Mutant:
     plant: Callable[[pytest.MonkeyPatch], None]
     scenario: str
     seeds: int
+    first: int = 1  # the seed to begin with: one that has found it, so that it takes no longer than it must
+    servers: int = 1
 
 
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(scenario: str, seeds: int) -> Callable[..., Callable[[pytest.MonkeyPatch], None]]:
+def mutant(
+    scenario: str, seeds: int, first: int = 1, servers: int = 1
+) -> Callable[..., Callable[[pytest.MonkeyPatch], None]]:
     def register(plant: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.MonkeyPatch], None]:
-        MUTANTS[plant.__name__] = Mutant(plant, scenario, seeds)
+        MUTANTS[plant.__name__] = Mutant(plant, scenario, seeds, first, servers)
         return plant
 
     return register
@@ -85,7 +97,7 @@ def kazoo732_not_removed_when_cancelled(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(contender, "remove", remove)
 
 
-@mutant("lock", 6)
+@mutant("lock", 6, first=3)
 def my_turn_when_the_one_before_me_is_gone(patch: pytest.MonkeyPatch) -> None:
     """The line is not looked at again after the watch: the one before may have given up while an older one holds."""
 
@@ -105,7 +117,7 @@ def my_turn_when_the_one_before_me_is_gone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Contender, "wait_turn", wait_turn)
 
 
-@mutant("lock", 6)
+@mutant("lock", 6, first=2)
 def curator604_body_outlives_the_session(patch: pytest.MonkeyPatch) -> None:
     """Nothing ends the body while the connection is broken."""
     enter = Lease.__enter__
@@ -132,7 +144,7 @@ def sessions_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "set_time", lambda self, now_ms, wall_ms: honest(self, wall_ms, wall_ms))
 
 
-@mutant("lock", 6)
+@mutant("lock", 6, first=3)
 def removed_before_the_body_has_ended(patch: pytest.MonkeyPatch) -> None:
     """The node is removed when the body is told to end, and not when it has ended."""
     honest = lock.granted
@@ -161,7 +173,7 @@ def token_of_the_session(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(contender, "grant_of", lambda zk, token, path, lease: made(zk, lease.session_id, path, lease))
 
 
-@mutant("election", 6)
+@mutant("election", 6, first=3)
 def latch_asks_only_itself(patch: pytest.MonkeyPatch) -> None:
     """A latch believes that it leads until it is told otherwise, and the term's body never ends by itself."""
     curator604_body_outlives_the_session(patch)
@@ -195,7 +207,7 @@ def one_permit_too_many(patch: pytest.MonkeyPatch) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- numbers
-@mutant("counter", 6)
+@mutant("counter", 6, first=2)
 def unknown_add_done_again(patch: pytest.MonkeyPatch) -> None:
     """A lost answer is taken for a write that did not happen."""
 
@@ -235,7 +247,7 @@ def unknown_take_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(queue.Queue, "take_entry", silent)
 
 
-@mutant("claim_queue", 6)
+@mutant("claim_queue", 6, first=4)
 def unknown_end_taken_for_done(patch: pytest.MonkeyPatch) -> None:
     """The answer to the removal was lost, and the item is believed to be gone."""
     finish = claim_queue._Claim.finish
@@ -262,7 +274,7 @@ def marks_of_others_taken_away(patch: pytest.MonkeyPatch) -> None:
 
 
 # ------------------------------------------------------------------------------------ master and workers
-@mutant("master_worker", 6)
+@mutant("master_worker", 6, first=2)
 def tasks_of_the_dead_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A master does not look at what was assigned before its time."""
     plan = master.plan
@@ -324,3 +336,137 @@ def priorities_forgotten(patch: pytest.MonkeyPatch) -> None:
         await append(self, items, "entry-100-")
 
     patch.setattr(priority_queue.PriorityQueue, "_append", plain)
+
+
+@mutant("delay_queue", 6)
+def items_taken_before_they_are_due(patch: pytest.MonkeyPatch) -> None:
+    """The order of the names is all that is looked at."""
+    patch.setattr(delay_queue.DelayQueue, "try_take", queue.Queue.try_take)
+
+
+# ------------------------------------------------------------------------------------- what many follow
+@mutant("barrier", 6, first=8)
+def end_of_a_watch_taken_for_an_opening(patch: pytest.MonkeyPatch) -> None:
+    """Who waits gets through when the watch has ended, though it may be the session that has."""
+
+    async def wait(self: barrier.Barrier) -> None:
+        stat, changed = await self.zk.exists_watch(self.path)
+        if stat is not None:
+            await over(self.zk, changed)
+
+    patch.setattr(barrier.Barrier, "wait", wait)
+
+
+@mutant("barrier", 6, first=3, servers=3)
+def opening_believed_of_a_server_that_is_behind(patch: pytest.MonkeyPatch) -> None:
+    """A barrier that has just been closed looks open at a server that does not know it yet."""
+
+    async def wait(self: barrier.Barrier) -> None:
+        while True:
+            stat, changed = await self.zk.exists_watch(self.path)
+            if stat is None:
+                return
+            await over(self.zk, changed)
+
+    patch.setattr(barrier.Barrier, "wait", wait)
+
+
+@mutant("shared_value", 6)
+def value_written_whatever_is_there(patch: pytest.MonkeyPatch) -> None:
+    """An update does not look whether the value has changed since it was read."""
+    honest = Client.set
+    patch.setattr(shared_value.SharedValue, "try_set", lambda self, value, before: _set_any(self, honest, value))
+
+
+async def _set_any(shared: shared_value.SharedValue, write: Any, value: bytes) -> bool:
+    await shared.zk.ensure(shared.path)
+    await write(shared.zk, shared.path, value)
+    return True
+
+
+@mutant("shared_value", 6)
+def unknown_update_done_again(patch: pytest.MonkeyPatch) -> None:
+    """A lost answer is taken for a race that was lost."""
+    honest = shared_value.SharedValue.try_set
+
+    async def try_set(self: shared_value.SharedValue, value: bytes, before: shared_value.Versioned) -> bool:
+        try:
+            return await honest(self, value, before)
+        except OutcomeUnknown:
+            return False
+
+    patch.setattr(shared_value.SharedValue, "try_set", try_set)
+
+
+@mutant("config_centre", 6, first=6)
+def absent_settings_left_out(patch: pytest.MonkeyPatch) -> None:
+    """A setting to be removed that is not there is left out of the transaction, and made by another meanwhile."""
+    honest = config.ConfigCentre._parts
+
+    def parts(self: config.ConfigCentre, key: str, value: bytes | None, there: bool) -> Any:
+        return honest(self, key, value, there) if there or value is not None else []
+
+    patch.setattr(config.ConfigCentre, "_parts", parts)
+
+
+@mutant("tree", 6)
+def resync_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Nothing is read again after a reconnection."""
+    deliver = WatchStream.deliver
+
+    def silent(self: WatchStream, kind: EventType, path: bytes, zxid: int) -> None:
+        if kind is not EventType.RESYNC:
+            deliver(self, kind, path, zxid)
+
+    patch.setattr(WatchStream, "deliver", silent)
+
+
+@mutant("topic", 6)
+def gaps_not_told(patch: pytest.MonkeyPatch) -> None:
+    """Messages that were removed before they could be read are not counted."""
+    patch.setattr(notify, "Message", lambda number, data, missed: notify_message(number, data, 0))
+
+
+notify_message = notify.Message
+
+
+@mutant("group", 6)
+def members_not_made_again(patch: pytest.MonkeyPatch) -> None:
+    """A member whose session has expired stays away."""
+    patch.setattr(Presence, "keep", lambda self: anyio.sleep_forever())
+
+
+@mutant("services", 6)
+def known_instances_not_read_again(patch: pytest.MonkeyPatch) -> None:
+    """An instance that goes and comes back at another address between two looks keeps its old one."""
+    patch.setattr(Watch, "fired", property(lambda self: False))
+
+
+@mutant("group", 6, first=5)
+def change_lost_when_a_wait_is_cut_short(patch: pytest.MonkeyPatch) -> None:
+    """A list that came is forgotten when the wait for its members is cancelled."""
+
+    async def next_(self: Mapped[Any, Any]) -> Any:
+        return await self._convert(await anext(self._source))
+
+    patch.setattr(Mapped, "__anext__", next_)
+
+
+@mutant("ids", 6)
+def worker_number_of_another_taken(patch: pytest.MonkeyPatch) -> None:
+    """Who finds the node of its number there believes that it is its own."""
+
+    async def take(zk: Client, node: str, guid: bytes) -> bool:
+        try:
+            await zk.create(node, guid, ephemeral=True)
+        except (NodeExistsError, OutcomeUnknown):
+            pass
+        return True
+
+    patch.setattr(ids, "_take", take)
+    patch.setattr(ids, "confirm", lambda zk, path, lease: _proved(lease))
+
+
+async def _proved(lease: Lease) -> bool:
+    await lease.prove()
+    return True

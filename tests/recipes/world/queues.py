@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Protocol
 
 import trio
 from corekit_recipes.claim_queue import ClaimQueue
@@ -18,12 +20,21 @@ from tests.recipes.world.checks import TROUBLE, Bodies, Violation, pause, work_a
 from tests.recipes.world.scenarios import LONG, PEACE, SECONDS, TIMEOUT, turmoil
 
 
+class Takes(Protocol):
+    """A queue of any kind."""
+
+    async def take(self, wait: float | None = None) -> bytes | None: ...
+
+
 class Goods:
     """What was put, for certain or perhaps, and what has come out."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
+        self.world = world
         self.sure: set[bytes] = set()
         self.perhaps: set[bytes] = set()
+        self.unsure: set[bytes] = set()  # perhaps taken by somebody who does not know
+        self.taken: list[tuple[str, bytes]] = []
         self._made = 0
 
     def new(self, who: str) -> bytes:
@@ -42,12 +53,40 @@ class Goods:
         if item not in self.perhaps:
             raise Violation(f"{item!r} came out, and nobody has put it")
 
+    async def take(self, jobs: Takes, who: str, seen: Callable[[bytes], None] = lambda item: None) -> bool:
+        """Try to take one; returns whether there was one (or perhaps one)."""
+        try:
+            item = await jobs.take(wait=LONG)
+        except TakeUnknown as unknown:
+            self.unsure.add(unknown.item)
+            return True
+        except TROUBLE:
+            return True
+        if item is None:
+            return False
+        self.world.note("taken", who, item)
+        self.world.count("bodies")
+        self.known(item)
+        self.taken.append((who, item))
+        seen(item)
+        return True
+
+    async def take_rest(self, jobs: Takes) -> list[bytes]:
+        """Take, in peace, what is left; then everything must have come out once."""
+        before = len(self.taken)
+        while await self.take(jobs, "the rest"):
+            pass
+        everything = [item for _, item in self.taken]
+        if len(set(everything)) < len(everything):
+            raise Violation("an item was taken twice")
+        if lost := self.sure - set(everything) - self.unsure:
+            raise Violation(f"lost: {sorted(lost)}")
+        return everything[before:]
+
 
 async def queue(world: World) -> None:
     """An item comes out once, in order, and is not lost unless `TakeUnknown` says that it may be."""
-    goods = Goods()
-    taken: dict[str, list[bytes]] = {}
-    unsure: set[bytes] = set()
+    goods = Goods(world)
 
     async def put(zk: Client, who: str) -> None:
         while world.now < SECONDS:
@@ -60,37 +99,19 @@ async def queue(world: World) -> None:
                     pass
             await pause(world, LONG)
 
-    async def take(zk: Client, who: str, rest: bool = False) -> None:
+    async def take(zk: Client, who: str) -> None:
         jobs = Queue(zk, "/jobs")
-        while world.now < SECONDS or rest:
-            try:
-                item = await jobs.take(wait=LONG)
-            except TakeUnknown as unknown:
-                unsure.add(unknown.item)
-                continue
-            except TROUBLE:
-                continue
-            if item is not None:
-                world.note("taken", who, item)
-                world.count("bodies")
-                goods.known(item)
-                taken.setdefault(who, []).append(item)
-            elif rest:
-                return
+        while world.now < SECONDS:
+            await goods.take(jobs, who)
 
     async def work(zk: Client, who: str) -> None:
         await (put if who.endswith("1") else take)(zk, who)
 
     async with world.client("observer") as zk:
         await turmoil(world, work)
-        await take(zk, "the rest", rest=True)
-    everything = [item for items in taken.values() for item in items]
-    if len(set(everything)) < len(everything):
-        raise Violation("an item was taken twice")
-    if lost := goods.sure - set(everything) - unsure:
-        raise Violation(f"lost: {sorted(lost)}")
-    for who, items in taken.items():
-        _check_order(who, items)
+        await goods.take_rest(Queue(zk, "/jobs"))
+    for taker in sorted({who for who, _ in goods.taken}):
+        _check_order(taker, [item for who, item in goods.taken if who == taker])
 
 
 def _check_order(who: str, items: list[bytes]) -> None:
@@ -106,7 +127,7 @@ def _check_order(who: str, items: list[bytes]) -> None:
 
 async def claim_queue(world: World) -> None:
     """One body for an item at a time, with rising tokens; never again after its end; none is lost."""
-    goods = Goods()
+    goods = Goods(world)
     bodies = Bodies(world)
     ended: set[bytes] = set()  # their body has come to its end
     done: set[bytes] = set()  # and their removal has been confirmed

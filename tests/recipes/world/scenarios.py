@@ -14,6 +14,7 @@ import trio
 from corekit_recipes.contender import Grant
 from corekit_recipes.counter import Counter
 from corekit_recipes.election import Election, latch
+from corekit_recipes.ids import Flakes, NoNumberFree, Numbers, worker_number
 from corekit_recipes.lock import Lock
 from corekit_recipes.rwlock import ReadWriteLock
 from corekit_recipes.semaphore import Semaphore
@@ -33,11 +34,12 @@ CLIENTS, TASKS = 3, 2
 Work = Callable[[Client, str], Awaitable[None]]
 
 
-async def turmoil(world: World, work: Work, bodies: Bodies | None = None) -> None:
+async def turmoil(world: World, work: Work, bodies: Bodies | None = None, peace: float = PEACE) -> None:
     """Let `work(zk, who)` be done by two tasks of each session; faults happen for `SECONDS`, and then none.
 
     Args:
         bodies: whose sessions are also cut off while they are inside, for about as long as a session lives.
+        peace: seconds after the last fault in which all must come to an end.
     """
     swarm = Swarm(world)
     world.note("faults", *swarm.kinds)
@@ -55,7 +57,7 @@ async def turmoil(world: World, work: Work, bodies: Bodies | None = None) -> Non
                     nursery.start_soon(cut_off_holders, world, bodies)
         swarm.heal()
 
-    with trio.CancelScope(deadline=trio.current_time() + SECONDS + PEACE) as limit:
+    with trio.CancelScope(deadline=trio.current_time() + SECONDS + peace) as limit:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(faults)
@@ -65,7 +67,7 @@ async def turmoil(world: World, work: Work, bodies: Bodies | None = None) -> Non
             if not limit.cancel_called:
                 raise
     if limit.cancel_called:
-        raise Violation(f"somebody still waits {PEACE:g} s after the last fault")
+        raise Violation(f"somebody still waits {peace:g} s after the last fault")
 
 
 async def cut_off_holders(world: World, bodies: Bodies) -> None:
@@ -246,3 +248,50 @@ async def counter(world: World) -> None:
         raise Violation("two adds returned the same value")
     if not len(values) <= total <= len(values) + unsure:
         raise Violation(f"{total} after {len(values)} adds and {unsure} of unknown outcome")
+
+
+async def ids(world: World) -> None:
+    """No number of a sequence, no id and no worker number is given to two; those of one generator rise."""
+    bodies = Bodies(world, rising=False)
+    given: set[tuple[str, int]] = set()
+
+    def take(kind: str, number: int) -> None:
+        world.count("bodies")
+        if (kind, number) in given:
+            raise Violation(f"{kind} {number} was given twice")
+        given.add((kind, number))
+
+    async def count(zk: Client, who: str) -> None:
+        last, numbers = -1, Numbers(zk, "/numbers", block=3)
+        while world.now < SECONDS:
+            with world.cancellable():
+                try:
+                    number = await numbers.next()
+                except CorekitError:
+                    continue
+                take("number", number)
+                if number <= last:
+                    raise Violation(f"{who} got {number} after {last}")
+                last = number
+            await pause(world, LONG / 2)
+
+    async def make_ids(zk: Client, who: str) -> None:
+        while world.now < SECONDS:
+            with world.cancellable():
+                try:
+                    async with worker_number(zk, "/workers", limit=CLIENTS) as (worker, grant):
+                        with bodies.body(who, grant.token, f"worker {worker}"):
+                            flakes = Flakes(worker, clock=lambda: 2e9 + world.now)
+                            for _ in range(3):
+                                take("id", flakes.next())
+                                await work_a_while(world)
+                except (NoNumberFree, *TROUBLE):
+                    pass
+            await pause(world, LONG)
+
+    async def work(zk: Client, who: str) -> None:
+        await (count if who == "c0.0" or who == "c1.0" else make_ids)(zk, who)
+
+    async with world.client("observer") as zk:
+        await turmoil(world, work, bodies)
+        await empty(world, zk, "/workers")
