@@ -20,6 +20,9 @@ _Q = Struct(">q")
 _I = Struct(">i")
 _QI = Struct(">qi")
 _PERSISTED = Struct(">qqqqiiiqq")  # StatPersisted: the Stat without dataLength and numChildren
+_REST = Struct(">q36xi4xq8x")  # of a znode behind its data: ACL key, and of `_PERSISTED` cversion and owner
+_NO_CHILDREN = bytes(4)
+_EMPTY = bytes(8)  # no data, no children
 _CHUNK_NODES = 100  # a leader's clients wait while a chunk is made
 _OPEN_ACL_KEY = -1  # ZooKeeper's key for world:anyone all, which is never in the table
 _END = pack_string(b"/")
@@ -57,19 +60,22 @@ def write_image(image: Image) -> Iterator[bytes]:
     parts += [_Q.pack(key) + pack_acl(acl) for key, acl in image.acls.items()]
     yield b"".join(parts)
     parts = []
+    acl_keys, owners, cversions = image.acl_keys, image.owners, image.cversions
+    open_key, pack_int = _Q.pack(_OPEN_ACL_KEY), _I.pack
     for path, record in image.nodes.items():
-        s = stat.stat_of(record)
-        owner = image.owners.get(path, s.ephemeral_owner)
-        key = image.acl_keys.get(path, OPEN_KEY) or _OPEN_ACL_KEY
+        # `_PERSISTED` stands in the record, but for the stored cversion and some owners.
         parts += (
             pack_string(path if path != _ROOT else b""),
             record[: -stat.STAT_SIZE],
-            _Q.pack(key),
-            _PERSISTED.pack(
-                s.czxid, s.mzxid, s.ctime, s.mtime, s.version, image.cversions.get(path, 0), s.aversion, owner, s.pzxid
-            ),
+            open_key if acl_keys.get(path, OPEN_KEY) == OPEN_KEY else _Q.pack(acl_keys[path]),
+            record[stat.CZXID : stat.CVERSION],
+            pack_int(cversions.get(path, 0)),
+            record[stat.AVERSION : stat.DATA_LENGTH]
+            if path not in owners
+            else record[stat.AVERSION : stat.OWNER] + _Q.pack(owners[path]),
+            record[stat.PZXID :],
         )
-        if len(parts) >= 4 * _CHUNK_NODES:
+        if len(parts) >= 7 * _CHUNK_NODES:
             yield b"".join(parts)
             parts = []
     parts.append(_END)
@@ -108,6 +114,8 @@ class ImageReader:
         buffer = self._buffer + data if self._buffer else data
         reader = Reader(buffer)
         while True:
+            if self._state == self._node:
+                reader.pos = self._plain_nodes(buffer, reader.pos)
             start = reader.pos
             try:
                 done = self._state(reader)
@@ -144,6 +152,30 @@ class ImageReader:
         if not self._left:
             self._state = self._node
         return False
+
+    def _plain_nodes(self, buf: bytes, pos: int) -> int:
+        """All complete znodes that follow and have nothing special: most of a tree, so with little work."""
+        last = len(buf) - _REST.size
+        nodes, counts = self.nodes, self._counts
+        unpack_size, unpack_rest = _I.unpack_from, _REST.unpack_from
+        while pos + 8 <= last:
+            start = pos + 4 + unpack_size(buf, pos)[0]
+            if start + 4 > last or start <= pos + 5:  # not complete, the root or the end
+                break
+            size = unpack_size(buf, start)[0]
+            end = start + 4 + (size if size > 0 else 0)
+            if end > last:
+                break
+            key, cversion, owner = unpack_rest(buf, end)
+            if cversion or owner < 0 or (key != _OPEN_ACL_KEY and key != OPEN_KEY):
+                break
+            path = buf[pos + 4 : start]
+            parent = path[: path.rindex(b"/")] or _ROOT
+            counts[parent] = counts.get(parent, 0) + 1
+            sizes = buf[start : start + 4] + _NO_CHILDREN if size > 0 else _EMPTY
+            pos = end + _REST.size
+            nodes[path] = buf[start:end] + buf[end + 8 : pos - 8] + sizes + buf[pos - 8 : pos]
+        return pos
 
     def _node(self, r: Reader) -> bool:
         path = r.text()

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from struct import Struct
 from zlib import crc32
 
-from corekit.model.stat import STAT, STAT_SIZE
+from corekit.model.stat import AVERSION, CTIME, CVERSION, CZXID, DATA_LENGTH, OWNER, PZXID, STAT_SIZE
 
 VERSION = 2
 MASK = (1 << 64) - 1
 
 _FIELDS = Struct(">qqqqqiiiq")
 _EXCLUDED = b"/zookeeper/"
-_unpack_stat = STAT.unpack_from
+_pack_int = Struct(">i").pack
+_pack_long = Struct(">q").pack
 
 
 def node_digest(path: bytes, record: bytes, cversion: int, owner: int) -> int:
@@ -30,11 +31,12 @@ def node_digest(path: bytes, record: bytes, cversion: int, owner: int) -> int:
     """
     if path.startswith(_EXCLUDED):
         return 0
-    czxid, mzxid, ctime, mtime, version, _, aversion, session, _, _, pzxid = _unpack_stat(
-        record, len(record) - STAT_SIZE
-    )
     crc = crc32(record[4:-STAT_SIZE], crc32(path) if path != b"/" else 0)
-    return crc32(_FIELDS.pack(czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, owner or session), crc)
+    # The fields stand in the record as they are wanted here, in another order.
+    fields = record[CZXID:CTIME] + record[PZXID:] + record[CTIME:CVERSION] + _pack_int(cversion)
+    if owner:
+        return crc32(fields + record[AVERSION:OWNER] + _pack_long(owner), crc)
+    return crc32(fields + record[AVERSION:DATA_LENGTH], crc)
 
 
 def new_digest(path: bytes, data: bytes, zxid: int, time_ms: int, owner: int) -> int:

@@ -139,19 +139,20 @@ def test_leader_learner_storage_and_snapshot_agree(script: list[tuple[Any, bytes
     StateImage(loaded, SessionTracker(2000, 1)).load(sorted(store.pairs.items()), store.zxid, 0)
     assert contents(loaded) == expected
 
-    reader = ImageReader()
     stream = b"".join(write_image(replica.image.capture())) + b"rest"
-    for at in range(0, len(stream), 37):
-        rest = reader.feed(stream[at : at + 37])
-        if rest is not None:
-            assert rest + stream[at + 37 :] == b"rest"
-            break
-    received = Tree()
-    received.digest_on = True
-    image = StateImage(received, SessionTracker(2000, 1))
-    for _ in image.replace(reader, replica.tree.zxid, 0):
-        pass
-    assert contents(received) == expected
+    for step in (37, len(stream)):
+        reader = ImageReader()
+        for at in range(0, len(stream), step):
+            rest = reader.feed(stream[at : at + step])
+            if rest is not None:
+                assert rest + stream[at + step :] == b"rest"
+                break
+        received = Tree()
+        received.digest_on = True
+        stored = StateImage(received, SessionTracker(2000, 1)).replace(reader, replica.tree.zxid, 0)
+        pairs = [pair for chunk in stored for pair in chunk]
+        assert contents(received) == expected
+        assert dict(pairs) == store.pairs
 
 
 @settings(max_examples=100, deadline=None)
