@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -239,6 +240,27 @@ def test_watches_survive_the_death_of_a_leader(make_cluster: Callable[..., Clust
         assert replace(client.wait_event(), zxid=0).path == "/quiet"
         client.close()
         writer.close()
+
+
+def test_a_java_follower_answers_syncs_and_writes_of_many_clients(make_cluster: Callable[..., Cluster]) -> None:
+    """It relies on one order of the answers to all its clients; syncs of a corekit leader take longer than writes."""
+    cluster = make_cluster((J, C, C))
+    cluster.make_leader(3)
+    with client_of(cluster, 1) as client:
+        assert client.create("/busy").err == 0
+
+    def busy(rounds: int) -> int:
+        answered = 0
+        with client_of(cluster, 1) as client:
+            for n in range(rounds):
+                client.send(9, text("/busy"))
+                client.send(SET_DATA, text("/busy") + buffer(b"%d" % n) + int32(-1))
+                answered += [client.reply().err, client.reply().err].count(0)
+        return answered
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(busy, [200] * 8)) == [400] * 8
+    assert_equal(cluster)
 
 
 def test_sequence_numbers_go_on_whoever_leads(make_cluster: Callable[..., Cluster]) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from corekit.codec import quorum as wire
-from corekit.codec.quorum import packet
 from corekit_zab.options import COUNTER_MAX
 from corekit_zab.peer import ACTIVE, LearnerLink
 
@@ -112,7 +111,7 @@ class Rounds:
             # Before the first proposal of an epoch there is nothing to wait for: its history was decided before it.
             self._after_commit.append((leader.proposed if leader.proposed & COUNTER_MAX else 0, done))
             self.committed(leader.committed)
-            if self._next:
+            if self._next and not self._running:  # an answer may have made room for a sync that began one
                 self._begin()
 
     def committed(self, upto: int) -> None:
@@ -123,4 +122,4 @@ class Rounds:
                 if learner is None:
                     self._leader.engine.host.synced(session_id, cxid)
                 elif learner.id in self._leader.links:
-                    learner.send(packet(wire.SYNC, 0))
+                    learner.synced()

@@ -4,6 +4,9 @@ Rules
 - Membership comes first: nothing a stranger says reaches the leader (CVE-2018-8012, and the epoch that a stranger could
   spend in ZooKeeper's discovery phase).
 - Between ACKEPOCH and the ack of NEWLEADER a learner sends acks only.
+- A learner's requests are answered in the order in which it sent them, syncs and writes alike: ZooKeeper's
+  `CommitProcessor` relies on that for all its clients together, and answers nobody any more after an exception. A sync
+  may take longer than a write here (see `Rounds`), so writes wait until the syncs before them are answered.
 - Acks of proposals count from the ack of NEWLEADER on. ZooKeeper before 3.9.3 may send some earlier: remembered.
 
 Source: ZooKeeper `LearnerHandler`. Not here: what the leader decides (`leader.py`), history (`sync.py`).
@@ -11,8 +14,10 @@ Source: ZooKeeper `LearnerHandler`. Not here: what the leader decides (`leader.p
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
+from corekit.codec import ops
 from corekit.codec import quorum as wire
 from corekit.codec.quorum import PacketReader, packet
 from corekit.errors import ProtocolError
@@ -42,8 +47,8 @@ class LearnerLink:
     """
 
     __slots__ = (
-        "accepted", "acked", "due", "due_ms", "feed", "heard_ms", "id", "leader", "live", "peer", "peer_zxid",
-        "pings", "pongs", "reader", "round", "sid", "slow", "state", "voter",
+        "_requests", "_syncs", "accepted", "acked", "due", "due_ms", "feed", "heard_ms", "id", "leader", "live",
+        "peer", "peer_zxid", "pings", "pongs", "reader", "round", "sid", "slow", "state", "voter",
     )  # fmt: skip
 
     def __init__(self, leader: Leader, link: int, peer: str) -> None:
@@ -66,6 +71,8 @@ class LearnerLink:
         self.round = 0  # the ping whose answer confirms the present round
         self.feed: Feed | None = None
         self.reader = PacketReader()
+        self._requests: deque[tuple[int, int, int, bytes, wire.AuthInfo]] = deque()
+        self._syncs = 0  # asked and not answered
 
     # ---------------------------------------------------------------------------------------- endpoint
     def opened(self) -> None:
@@ -106,11 +113,8 @@ class LearnerLink:
                 host.touch(self.sid, touched)
             leader.rounds.answered(self)
         elif kind == wire.REQUEST and self.state == UPTODATE:
-            session_id, cxid, op, request = wire.parse_request(body)
-            if op == 9:
-                leader.rounds.ask(self, session_id, cxid)
-            else:
-                host.forwarded(self.sid, session_id, cxid, op, request, authinfo or ())
+            self._requests.append((*wire.parse_request(body), authinfo or ()))
+            self._take_requests()
         elif kind == wire.REVALIDATE and self.state == UPTODATE:
             for session_id, timeout_ms in wire.parse_sessions(body):
                 valid = host.revalidate(self.sid, session_id, timeout_ms)
@@ -123,6 +127,23 @@ class LearnerLink:
             leader.epoch_acked(self, wire.parse_int(body))
         else:
             raise ProtocolError(f"server.{self.sid} sent {wire.NAMES[kind]} in the wrong phase")
+
+    def _take_requests(self) -> None:
+        """Those whose turn it is: a write waits for the syncs before it, see the rules above."""
+        leader, requests = self.leader, self._requests
+        while requests and (requests[0][2] == ops.SYNC or not self._syncs):
+            session_id, cxid, op, body, identities = requests.popleft()
+            if op == ops.SYNC:
+                self._syncs += 1
+                leader.rounds.ask(self, session_id, cxid)
+            else:
+                leader.engine.host.forwarded(self.sid, session_id, cxid, op, body, identities)
+
+    def synced(self) -> None:
+        """Its oldest sync is done."""
+        self.send(packet(wire.SYNC, 0))
+        self._syncs -= 1
+        self._take_requests()
 
     def _register(self, kind: int, zxid: int, body: bytes | None) -> None:
         engine = self.leader.engine
