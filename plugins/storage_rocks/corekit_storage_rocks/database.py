@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rocksdict import (
@@ -61,6 +61,14 @@ class Batch:
         """Set a key."""
         self.rocks.put(key, value, self._handles[family])
         self.operations.append(operation(PUT, family, key, value))
+
+    def put_all(self, prefix: bytes, pairs: Iterable[tuple[bytes, bytes]], family: int) -> None:
+        """Set many keys, each behind `prefix`."""
+        put, append, handle = self.rocks.put, self.operations.append, self._handles[family]
+        for key, value in pairs:
+            key = prefix + key
+            put(key, value, handle)
+            append(operation(PUT, family, key, value))
 
     def delete(self, key: bytes, family: int = LOG) -> None:
         """Remove a key; it need not be there."""

@@ -250,12 +250,10 @@ class RocksStorage:
         if not self._state_zxid <= zxid <= self._end[0]:
             raise ValueError(f"a state of {zxid:#x} is not between {self._state_zxid:#x} and {self._end[0]:#x}")
         batch = Batch(self._database)
-        prefix, put = self._prefix, batch.put
-        for key, value in puts:
-            put(prefix + key, value, STATE)
+        batch.put_all(self._prefix, puts, STATE)
         for key in deletes:
-            batch.delete(prefix + key, STATE)
-        put(STATE_META_KEY, pack_state_meta(self._generation, zxid), STATE)
+            batch.delete(self._prefix + key, STATE)
+        batch.put(STATE_META_KEY, pack_state_meta(self._generation, zxid), STATE)
         self._write(batch)
         self._state_zxid = zxid
 
@@ -270,9 +268,7 @@ class RocksStorage:
         if self._staging is None:
             raise ValueError("stage_state without begin_state")
         batch = Batch(self._database)
-        prefix, put = self._staging, batch.put
-        for key, value in puts:
-            put(prefix + key, value, STATE)
+        batch.put_all(self._staging, puts, STATE)
         self._write(batch)
 
     def commit_state(self, zxid: int) -> None:
