@@ -98,6 +98,42 @@ async def test_failures_are_tried_again_and_then_reported(zk: Client, caplog: py
         assert [token for _, token in tried] == sorted({token for _, token in tried})
 
 
+async def test_a_task_given_again_before_its_worker_has_looked(
+    zk: Client, session, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker fails, hears nothing for a moment, and sees the same task in its list again: it is another attempt."""
+    caplog.set_level(logging.CRITICAL, "corekit_recipes.worker")
+    tokens: list[int] = []
+    failed = anyio.Event()
+
+    async def handle(task: Task) -> None:
+        tokens.append(task.token)
+        if len(tokens) == 1:
+            proxy.deaf = True
+            failed.set()
+            raise LookupError
+
+    async def given_again() -> bool:
+        for worker in await zk.children("/app/assigned"):
+            stat = await zk.exists(f"/app/assigned/{worker}/{id}")
+            return stat is not None and stat.czxid > tokens[0]
+        return False
+
+    board = TaskBoard(zk, "/app")
+    async with session(proxy.hosts) as far, anyio.create_task_group() as tasks:
+        tasks.start_soon(Master(board).run)
+        tasks.start_soon(Worker(TaskBoard(far, "/app"), handle).run)
+        id = await board.submit(b"")
+        with anyio.fail_after(8):
+            await failed.wait()
+        await until(given_again)
+        proxy.deaf = False
+        result = await board.result(id, wait=8)
+        tasks.cancel_scope.cancel()
+    assert result is not None
+    assert (result.state, result.attempts, result.token) == (TaskState.DONE, 2, tokens[1])
+
+
 async def test_effects_go_with_the_completion(zk: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "corekit_recipes.worker")
     board = TaskBoard(zk, "/app", max_attempts=2)

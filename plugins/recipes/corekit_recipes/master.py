@@ -18,7 +18,7 @@ import anyio
 from corekit.client import Client, LeaseLost, OutcomeUnknown, Watch, op
 from corekit.client.op import Request
 from corekit.client.paths import join
-from corekit.errors import BadVersionError, KeeperError, NodeExistsError, NoNodeError, NotEmptyError
+from corekit.errors import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
 from corekit_recipes.contender import Grant
 from corekit_recipes.election import Election
 from corekit_recipes.task_board import Result, TaskBoard, TaskState
@@ -173,6 +173,9 @@ class _View:
         }
         tasks = sorted(await self._list(board.tasks), key=lambda task: (len(task), task))
         self._capacity = {worker: await self._capacity_of(worker) for worker in workers}
+        buried = {path for path in self._lists if path.startswith(board.assigned + "/")}
+        for path in buried - {join(board.assigned, worker) for worker in assigned}:
+            del self._lists[path]
         return tasks, self._capacity, assigned
 
     def forget(self) -> None:
@@ -203,5 +206,5 @@ class _View:
         try:
             data = (await self.zk.get(join(self.board.workers, worker))).data
             return max(0, int(json.loads(data)["capacity"]))
-        except (KeeperError, ValueError, KeyError, TypeError):
+        except (NoNodeError, ValueError, KeyError, TypeError):
             return 0

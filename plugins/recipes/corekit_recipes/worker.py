@@ -12,7 +12,7 @@ import json
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -44,6 +44,14 @@ class Task:
     token: int
     attempt: int
     worker: str
+
+
+@dataclass(slots=True)
+class _Body:
+    """A body that runs. Its task may have been `seen_again`: after this attempt, given for another already."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    seen_again: bool = False
 
 
 Handler = Callable[[Task], Awaitable[Done | bytes | None]]
@@ -119,28 +127,36 @@ class Worker:
             pass
 
     async def _follow(self, zk: Client, name: str) -> None:
-        running: dict[str, anyio.CancelScope] = {}
+        running: dict[str, _Body] = {}
         try:
             async with anyio.create_task_group() as tasks:
                 async for children in zk.follow_children(join(self.board.assigned, name)):
                     mine = set() if children is None else set(children.names)
                     for id in set(running) - mine:
-                        running.pop(id).cancel()
-                    for id in mine - set(running):
-                        running[id] = anyio.CancelScope()
-                        self._start(tasks, zk, name, id, running[id])
+                        running.pop(id).scope.cancel()
+                    for id in mine:
+                        if id in running:
+                            running[id].seen_again = True
+                        else:
+                            self._start(tasks, zk, name, id, running)
                     if children is None:
                         return
         except BaseExceptionGroup as group:
             raise sole(group) from None
 
-    def _start(self, tasks: TaskGroup, zk: Client, name: str, id: str, scope: anyio.CancelScope) -> None:
+    def _start(self, tasks: TaskGroup, zk: Client, name: str, id: str, running: dict[str, _Body]) -> None:
+        body = running[id] = _Body()
+
         async def work() -> None:
             try:
-                with scope:
+                with body.scope:
                     await self._do(zk, name, id)
             except (LeaseLost, SessionExpiredError):
                 tasks.cancel_scope.cancel()  # this life is over
+            if running.get(id) is body:
+                del running[id]
+                if body.seen_again:
+                    self._start(tasks, zk, name, id, running)
 
         tasks.start_soon(work)
 

@@ -182,6 +182,8 @@ async def master_worker(world: World) -> None:
     async def handle(task: Task) -> Done:
         with bodies.body(task.worker, task.token, task.id):
             await work_a_while(world)
+            if world.random(f"fails {task.id} {world.now}").random() < 0.3:
+                raise LookupError("this attempt fails")
         return Done(task.id.encode(), (op.create(f"/effects/{task.id}"),))
 
     async def work(zk: Client, who: str) -> None:
