@@ -81,7 +81,7 @@ class Book:
     Attributes:
         count_on: sessions number their requests on through all connections, as ZooKeeper's own clients do, and not from
             1 on each, as kazoo does. Of two requests of a session with one xid a follower of Apache ZooKeeper may
-            answer the wrong one, and then no client any more (`CommitProcessor` tells them apart by nothing else).
+            answer the wrong one (`CommitProcessor` tells them apart by nothing else).
     """
 
     count_on: bool = False
