@@ -24,7 +24,6 @@ from typing import Any
 from urllib.parse import quote
 
 import trio
-from prometheus_client.registry import Collector
 
 from corekit.api import AuthScheme, Gateway, Peer
 from corekit.codec.four_letter import NOT_SERVING
@@ -48,7 +47,7 @@ class AdminRoutes:
         commands: by any of their names, see `index_commands`.
         schemes: for the `Authorization` header.
         registry: the metrics; None leaves `/metrics` out.
-        process: collectors of the process, shown after the registry.
+        process: metrics of the process are shown after the registry.
         command_url: where the commands are (`admin.commandURL`).
     """
 
@@ -58,7 +57,7 @@ class AdminRoutes:
         commands: Mapping[str, Command],
         schemes: Mapping[str, AuthScheme],
         registry: Registry | None,
-        process: Sequence[Collector] = (),
+        process: bool = False,
         command_url: str = "/commands",
     ) -> None:
         self._view = view
@@ -145,15 +144,17 @@ def _answer(status: int, command: str, fields: dict[str, Any], error: str | None
     return as_json(status, fields)
 
 
-def metrics_page(registry: Registry, process: Sequence[Collector]) -> Response:
+def metrics_page(registry: Registry, process: bool) -> Response:
     """The answer to `/metrics`."""
-    return Response(200, registry.exposition(*process), CONTENT_TYPE)
+    from corekit.server.prometheus import exposition  # not at every start: see there
+
+    return Response(200, exposition(registry, process), CONTENT_TYPE)
 
 
 class MetricsRoutes:
     """The separate metrics port (`metricsProvider.httpPort`): `/metrics` and nothing else."""
 
-    def __init__(self, registry: Registry, process: Sequence[Collector] = ()) -> None:
+    def __init__(self, registry: Registry, process: bool = False) -> None:
         self._registry = registry
         self._process = process
 

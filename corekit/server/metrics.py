@@ -11,12 +11,8 @@ Not here: which metrics a server has (`server_metrics.py`), HTTP (`admin.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from corekit.limits import METRIC_KEYS_MAX
 from corekit.replica.instruments import Counter, Summary, Value
@@ -52,10 +48,10 @@ GaugeFunction = Callable[[], Number | None]
 GaugeSetFunction = Callable[[], Mapping[str, Number]]
 
 
-class Registry(Collector):
+class Registry:
     """Every metric of one server, by name.
 
-    `monitor` gives the lines of `mntr`; `exposition` the text that Prometheus reads.
+    `monitor` gives the lines of `mntr`; what Prometheus reads is made in `prometheus.py`.
     """
 
     def __init__(self) -> None:
@@ -159,55 +155,20 @@ class Registry(Collector):
         for metric in self._all():
             yield from metric.monitor()
 
-    def collect(self) -> Iterator[Metric]:
-        """prometheus-client's interface for a collector."""
+    def families(self) -> Iterator[tuple[str, str, list[tuple[str, Number | Counter | Summary]]]]:
+        """Everything: (`gauge`, `counter` or `summary`, name, members by key; "" is the key of one that has none)."""
         self._sample()
         for name, value_of in self._gauges.items():
             value = value_of()
             if value is not None:
-                yield GaugeMetricFamily(name, name, value=value)
+                yield "gauge", name, [("", value)]
         for name, values_of in self._gauge_sets.items():
-            gauges = GaugeMetricFamily(name, name, labels=(KEY_LABEL,))
-            for key, member in values_of().items():
-                gauges.add_metric((key,), member)
-            yield gauges
+            yield "gauge", name, list(values_of().items())
         for name, counter in self._counters.items():
-            yield from _counter_families(name, (("", counter),))
+            yield "counter", name, [("", counter)]
         for name, counters in self._counter_sets.items():
-            yield from _counter_families(name, counters.members.items())
+            yield "counter", name, list(counters.members.items())
         for name, summary in self._summaries.items():
-            yield _summary_family(name, (("", summary),))
+            yield "summary", name, [("", summary)]
         for name, summaries in self._summary_sets.items():
-            yield _summary_family(name, summaries.members.items())
-
-    def exposition(self, *others: Collector) -> bytes:
-        """Prometheus text (`CONTENT_TYPE`) of this registry and of further collectors."""
-        registry = CollectorRegistry(auto_describe=False)
-        for collector in (self, *others):
-            registry.register(collector)
-        return generate_latest(registry)
-
-
-def _counter_families(name: str, members: Iterable[tuple[str, Counter]]) -> Iterator[Metric]:
-    """A counter under both of its names: with `_total` as ZooKeeper 3.10 has it, and without as 3.6 to 3.9 have it."""
-    samples = [({KEY_LABEL: key} if key else {}, counter.value) for key, counter in members]
-    family = CounterMetricFamily(name, name)
-    plain = Metric(name, name, "untyped")
-    for labels, value in samples:
-        family.add_sample(f"{family.name}_total", labels, value)
-        plain.add_sample(name, labels, value)
-    yield family
-    if not name.endswith("_total"):
-        yield plain
-
-
-def _summary_family(name: str, members: Iterable[tuple[str, Summary]]) -> SummaryMetricFamily:
-    """prometheus-client has no quantiles of its own; they are plain samples."""
-    family = SummaryMetricFamily(name, name)
-    for key, summary in members:
-        labels = {KEY_LABEL: key} if key else {}
-        for q, value in summary.recent().items():
-            family.add_sample(name, {**labels, "quantile": str(q)}, value)
-        family.add_sample(f"{name}_count", labels, summary.count)
-        family.add_sample(f"{name}_sum", labels, summary.sum / summary.scale)
-    return family
+            yield "summary", name, list(summaries.members.items())

@@ -91,7 +91,7 @@ class Operations:
             UserError: a port that the configuration asks for cannot be bound.
         """
         s = self._settings
-        process = self.metrics.process_collectors() if s.metrics_export_process_info else []
+        process = s.metrics_export_process_info
         commands = index_commands(zookeeper_commands(self._view), self._parts.admin_commands, self._kernel)
         routes = AdminRoutes(
             self._view, commands, self._kernel.replica.schemes, self._registry, process, s.admin_command_url

@@ -16,10 +16,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import trio
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from corekit.model import paths
 from corekit.model.quota import parse_track
@@ -134,11 +130,6 @@ class ServerMetrics:
         for name, value in self._registry.monitor():
             if name not in details:
                 yield name, value
-
-    def process_collectors(self) -> list[Collector]:
-        """Metrics of the process and the interpreter, for Prometheus."""
-        unused = CollectorRegistry()
-        return [ProcessCollector(registry=None), PlatformCollector(registry=None), GCCollector(registry=unused)]
 
     async def rotate(self) -> None:
         """Move the quantile window once a minute. A task."""
