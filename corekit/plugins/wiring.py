@@ -18,7 +18,16 @@ from typing import Any
 
 import pluggy
 
-from corekit.api import AuthScheme, ClientProtocol, Consensus, EnsembleConsensus, Observer, Storage, Transport
+from corekit.api import (
+    AuthScheme,
+    BackgroundSync,
+    ClientProtocol,
+    Consensus,
+    EnsembleConsensus,
+    Observer,
+    Storage,
+    Transport,
+)
 from corekit.config import Settings
 from corekit.contracts import breaches
 from corekit.errors import ConfigError, PluginError, UserError
@@ -33,6 +42,8 @@ CONTRACTS: dict[str, type] = {
     "protocol": ClientProtocol,
     "auth": AuthScheme,
 }
+# What may be offered beside it; half of it would be taken for none.
+EXTENSIONS: dict[str, type] = {"storage": BackgroundSync, "consensus": EnsembleConsensus}
 
 _log = logging.getLogger("corekit.plugins")
 
@@ -162,8 +173,9 @@ class _Wiring:
                 if thing is None:
                     raise PluginError(f"{one}: {hook} returned nothing")
                 check(thing, CONTRACTS[kind], str(one))
-                if kind == "consensus" and isinstance(thing, EnsembleConsensus):
-                    check(thing, EnsembleConsensus, str(one))
+                more = EXTENSIONS.get(kind)
+                if more is not None and isinstance(thing, more):
+                    check(thing, more, str(one))
                 self.makers[id(thing)] = one
                 things.append(thing)
         return things

@@ -1,7 +1,9 @@
 """The disk worker: one thread that runs storage's blocking calls, so that no fsync ever stops the event loop.
 
 Group commit: while one `sync` runs, the event loop stages further batches; the next `sync` makes all of them durable.
-The hand-over is one queue put and one eventfd write, about a third of what `trio.to_thread` costs.
+The hand-over is one queue put and one eventfd write, about a third of what `trio.to_thread` costs. A storage with
+`BackgroundSync` does without the thread most of the time, because that waits for the interpreter lock longer than for
+the disk.
 
 A failure of storage is reported once and for all: nothing after it may be acknowledged, the process stops.
 """
@@ -9,13 +11,14 @@ A failure of storage is reported once and for all: nothing after it may be ackno
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from corekit.api import Storage
+from corekit.api import BackgroundSync, Storage
 from corekit.errors import StorageError
 from corekit.replica.instruments import Summary
 
@@ -29,7 +32,7 @@ class DiskWorker:
 
     Args:
         storage: what is synced.
-        notify: wakes the event loop; called in the worker thread, must be safe there.
+        wake: an eventfd that gets 1 added when there is something to hand out; None: nothing waits for that.
         failed: called on the event loop with the error of a job that raised.
         slow_seconds: a sync that takes longer is warned of (fsync.warningthresholdms).
 
@@ -41,13 +44,14 @@ class DiskWorker:
     def __init__(
         self,
         storage: Storage,
-        notify: Callable[[], None],
+        wake: int | None,
         failed: Callable[[BaseException], None],
         clock: Callable[[], float],
         slow_seconds: float,
     ) -> None:
         self._storage = storage
-        self._notify = notify
+        self._background = storage if isinstance(storage, BackgroundSync) else None
+        self._wake = wake
         self._failed = failed
         self._clock = clock
         self._slow_seconds = slow_seconds
@@ -55,6 +59,7 @@ class DiskWorker:
         self._done: deque[tuple[Callable[[Any], None], Any, BaseException | None]] = deque()
         self._marks: deque[Callable[[], None]] = deque()
         self._syncing = 0
+        self._started = False  # a sync in the background
         self.sync_time = Summary("fsynctime", scale=1000)
         self.slow_syncs = 0
         self._thread = threading.Thread(target=self._run, name="corekit-disk", daemon=True)
@@ -81,12 +86,17 @@ class DiskWorker:
 
     def _kick(self) -> None:
         self._syncing = len(self._marks)
-        self.submit(self._timed_sync, self._synced)
+        if self._background is not None and self._wake is not None and self._background.start_sync(self._wake):
+            self._started = True
+        else:
+            self.submit(self._timed_sync, self._synced)
 
     def _timed_sync(self) -> None:
         began = self._clock()
         self._storage.sync()
-        took = self._clock() - began
+        self._count(self._clock() - began)
+
+    def _count(self, took: float) -> None:
         self.sync_time.observe(int(took * 1e6))
         if took > self._slow_seconds:
             self.slow_syncs += 1
@@ -104,13 +114,31 @@ class DiskWorker:
             durable()
 
     def completed(self) -> None:
-        """Event loop: hand out what the thread has finished."""
+        """Event loop: hand out what has been finished."""
+        if self._started:
+            self._look_at_started()
         while self._done:
             done, result, error = self._done.popleft()
             if error is not None:
                 self._failed(error)
                 return
             done(result)
+
+    def _look_at_started(self) -> None:
+        assert self._background is not None
+        try:
+            took = self._background.finish_sync()
+        except StorageError as error:
+            self._failed(error)
+            return
+        if took is not None:
+            self._started = False
+            self._count(took)
+            self._synced(None)
+
+    def _notify(self) -> None:
+        if self._wake is not None:
+            os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -36,7 +36,7 @@ class Kernel(EnsembleSide):
 
     Args:
         server_id: `myid`, or 1 for a server on its own.
-        notify: wakes the event loop from the disk thread.
+        wake: an eventfd that wakes the event loop when the disk worker has something for it.
         retain_entries: log entries kept at least; 0 keeps all.
         disk_worker: what runs the storage's blocking calls.
 
@@ -61,15 +61,15 @@ class Kernel(EnsembleSide):
         observers: Sequence[Observer],
         *,
         server_id: int,
-        notify: Callable[[], None],
         retain_entries: int,
+        wake: int | None = None,
         slow_sync_ms: int = 1000,
         disk_worker: type[DiskWorker] = DiskWorker,
     ) -> None:
         self.storage = storage
         self.consensus = consensus
         self.replica = Replica(options, schemes, first_session_id(server_id, self.wall_ms()), observers, server_id)
-        self.disk = disk_worker(storage, notify, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
+        self.disk = disk_worker(storage, wake, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
         self.rules = rules.ConsensusRules(consensus, alone=not isinstance(consensus, EnsembleConsensus))
         self.view: Any = None
         self.ensemble_text: str | None = None

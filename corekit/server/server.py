@@ -117,8 +117,8 @@ class Server:
             parts.auth_schemes,
             parts.observers,
             server_id=s.my_id if s.my_id >= 0 else 1,
-            notify=self._notify,
             retain_entries=retain,
+            wake=self._wake_fd,
             slow_sync_ms=s.fsync_warning_threshold_ms,
             disk_worker=self.disk_worker,
         )
@@ -142,9 +142,6 @@ class Server:
 
     def _role_changed(self, mode: str) -> None:
         self.parts.events.role_changed(mode, self.kernel.consensus.status().epoch)
-
-    def _notify(self) -> None:
-        os.eventfd_write(self._wake_fd, 1)
 
     def _begin_turn(self) -> None:
         self.kernel.set_time()

@@ -120,10 +120,9 @@ class MemoryServer:
             schemes or {},
             observers,
             server_id=1,
-            notify=lambda: None,
             retain_entries=0,
         )
-        kernel.disk = self._disk = _InlineDisk(storage, lambda: None, kernel._disk_failed, lambda: 0.0, 1.0)
+        kernel.disk = self._disk = _InlineDisk(storage, None, kernel._disk_failed, lambda: 0.0, 1.0)
         kernel.view = View(kernel, self.settings, Registry())
         self.kernel = kernel
         self.lines: list[Line] = []

@@ -21,6 +21,7 @@ Not here: failing disks under a real process (`disk_faults.py` makes them), how 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +29,13 @@ from random import Random
 
 import pytest
 
-from corekit.api import DiskUsage, Recovery, Storage
+from corekit.api import BackgroundSync, DiskUsage, Recovery, Storage
 from corekit.errors import DataDirError, StorageError
 from corekit.testing.storage_crash import CrashTest
 from corekit.testing.storage_harness import StorageHarness
 from corekit.testing.storage_harness import entries_of as entries_of
 from corekit.testing.storage_harness import log_of as log_of
-from corekit.testing.storage_model import Model, perform, random_op, read_all
+from corekit.testing.storage_model import Model, perform, random_op, read_all, sync_in_background
 
 EPOCH_1 = 1 << 32
 EPOCH_2 = 2 << 32
@@ -325,6 +326,34 @@ class StorageSuite(StorageHarness):
         for call in calls:
             with pytest.raises(StorageError):
                 call()
+
+    def test_a_failure_in_the_background_is_for_good(self, storage: Storage) -> None:
+        storage.append(1, [b"x"], 1)
+        storage.sync()
+        if not isinstance(storage, BackgroundSync):
+            pytest.skip("it does not sync in the background")
+        self.break_disk(storage)
+        storage.append(2, [b"x"], 2)
+        with pytest.raises(StorageError):
+            assert sync_in_background(storage), "nothing was begun"
+        with pytest.raises(StorageError):
+            storage.append(3, [b"x"], 3)
+        with pytest.raises(StorageError):
+            storage.sync()
+
+    def test_a_close_waits_for_a_sync_in_the_background(self, storage: Storage, path: Path) -> None:
+        storage.append(1, [b"x"], 1)
+        storage.sync()
+        if not isinstance(storage, BackgroundSync):
+            pytest.skip("it does not sync in the background")
+        storage.append(2, [b"x" * 500_000], 2)
+        wake = os.eventfd(0)
+        assert storage.start_sync(wake)
+        storage.append(3, [b"x"], 3)
+        storage, recovery = self.reopen(storage, path)
+        assert recovery.last_zxid == 3
+        storage.close()
+        os.close(wake)
 
     def test_damage_is_told_until_it_is_mended(self, storage: Storage, path: Path) -> None:
         for zxid in range(1, 9):

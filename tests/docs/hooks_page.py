@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2] / "corekit"
 # What plugins implement or are given: the hooks, and the contracts in the order of the page.
 CLASSES = {
     "Hooks": "hooks.py",
-    "Storage": "api.py",
+    "Storage": "storage_api.py",
+    "BackgroundSync": "storage_api.py",
     "AuthScheme": "api.py",
     "Consensus": "api.py",
     "EnsembleConsensus": "api.py",
@@ -63,7 +64,7 @@ def records() -> list[ast.ClassDef]:
     """The classes without methods: what goes in and out of hooks and contracts."""
     return [
         node
-        for file in ("hooks.py", "api.py")
+        for file in ("hooks.py", "storage_api.py", "api.py")
         for node in ast.parse((ROOT / file).read_text("utf-8")).body
         if isinstance(node, ast.ClassDef) and node.name not in INTERNAL | CLASSES.keys()
     ]

@@ -21,6 +21,7 @@ TESTING = ROOT / "corekit" / "testing"
 # Where a contract is exercised. What plugins are given (host, gateway) is exercised by ours that use it.
 SUITES = {
     "Storage": [TESTING / "storage.py", TESTING / "storage_model.py", TESTING / "storage_crash.py"],
+    "BackgroundSync": [TESTING / "storage.py", TESTING / "storage_model.py"],
     "AuthScheme": [TESTING / "auth.py"],
     "Consensus": [TESTING / "consensus.py", TESTING / "consensus_host.py"],
     "EnsembleConsensus": [*(TESTING / "sim").glob("*.py")],
@@ -70,8 +71,12 @@ def test_every_method_of_a_contract_has_a_test(contract: str) -> None:
 
 def test_every_contract_is_on_the_page() -> None:
     """A contract is what `corekit.api` has methods for and plugins implement or are given."""
-    tree = ast.parse((ROOT / "corekit" / "api.py").read_text("utf-8"))
-    with_methods = {node.name for node in tree.body if isinstance(node, ast.ClassDef) and hooks_page.methods(node)}
+    nodes = [
+        node
+        for name in ("api.py", "storage_api.py")
+        for node in ast.parse((ROOT / "corekit" / name).read_text("utf-8")).body
+    ]
+    with_methods = {node.name for node in nodes if isinstance(node, ast.ClassDef) and hooks_page.methods(node)}
     assert with_methods == set(hooks_page.CLASSES) - {"Hooks"}
     assert set(SUITES) == with_methods
 

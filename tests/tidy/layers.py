@@ -13,6 +13,7 @@ LAYERS = {
     "config": 0,
     "model": 1,
     "codec": 2,
+    "storage_api": 2,
     "api": 3,
     "hooks": 3,
     "contracts": 3,

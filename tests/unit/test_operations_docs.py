@@ -43,7 +43,6 @@ def metrics() -> set[str]:
     kernel = Kernel(
         *(ReplicaOptions(), MemoryStorage(), SoloConsensus(), {}, ()),
         server_id=1,
-        notify=lambda: None,
         retain_entries=0,
     )
     registry = Registry()

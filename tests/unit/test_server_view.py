@@ -50,7 +50,6 @@ class Shown:
         self.kernel = Kernel(
             *(ReplicaOptions(), MemoryStorage(), self.consensus, {}, ()),
             server_id=1,
-            notify=lambda: None,
             retain_entries=0,
         )
         registry = Registry()

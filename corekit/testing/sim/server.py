@@ -159,9 +159,7 @@ class Server(Kernel):
             max_session_timeout_ms=100 * tick_ms,
             skip_acl=True,
         )
-        super().__init__(
-            options, disk, consensus, {}, [self._committed], server_id=node.sid, notify=_nothing, retain_entries=0
-        )
+        super().__init__(options, disk, consensus, {}, [self._committed], server_id=node.sid, retain_entries=0)
         self.disk = self.links = disk
         self._tick_ms = tick_ms
 
@@ -296,7 +294,3 @@ class Server(Kernel):
     def log(self, level: str, text: str) -> None:
         """A line for people."""
         self._node.seen("log", level, text)
-
-
-def _nothing() -> None:
-    """No event loop is to be woken."""

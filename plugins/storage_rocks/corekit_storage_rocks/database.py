@@ -176,9 +176,19 @@ class Database:
             self._write(batch.rocks)
             self._journal.add(data)
 
+    def start_sync(self, wake: int) -> bool:
+        """Begin to make every write so far durable, if that needs no work of this thread; see `Journal.start`."""
+        with self._gate:
+            return self._journal.start(wake)
+
+    def finish_sync(self) -> float | None:
+        """See `Journal.finish`. Raises OSError."""
+        return self._journal.finish()
+
     def sync(self) -> None:
         """Make every write so far durable."""
         journal = self._journal
+        journal.wait()
         with self._gate:
             frame, at, durable = journal.take()
         journal.write(frame, at, durable)
@@ -228,6 +238,7 @@ class Database:
         journal = self._journal
         if not self._recovered or not (journal.used or journal.has_old):
             return
+        journal.wait()
         with self._gate:
             journal.write(*journal.take())
             journal.prepare()

@@ -40,6 +40,11 @@ from zlib import crc32
 from corekit.errors import DamagedError
 from corekit_storage_rocks.floor import sync_directory
 
+try:
+    from corekit_storage_rocks._writer import Writer
+except ImportError:  # it was installed without a C compiler
+    Writer = None  # type: ignore[assignment, misc]
+
 SEGMENT_BYTES = 32 * 1024 * 1024  # when a segment is full; bounds what recovery has to replay
 STEP_BYTES = 2 * 1024 * 1024  # filled with zeroes at a time
 PENDING_BYTES_MAX = 16 * 1024 * 1024  # of staged operations in memory; above this they go to the file at once
@@ -92,7 +97,10 @@ class _Found:
 
 
 class Journal:
-    """The segments in a folder. First `find`, then `replay` and `begin`; from then on `add`, `take` and `write`."""
+    """The segments in a folder. First `find`, then `replay` and `begin`; from then on `add`, `take` and `write`.
+
+    Between `start` and the `finish` that succeeds, neither `write` nor `switch` may be called.
+    """
 
     def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder = folder
@@ -110,6 +118,9 @@ class Journal:
         self._failed = False
         self._growing = threading.Lock()  # zeroes must not go over what `add` writes
         self._dsync: int = getattr(os, "RWF_DSYNC", 0)
+        self._dsync_works = False  # seen
+        self._writer: Writer | None = None
+        self._end_of_started: int | None = None
 
     # ------------------------------------------------------------------------------------------ recovery
     @property
@@ -171,6 +182,7 @@ class Journal:
         self._found = []
         self.prepare()
         self.switch()
+        self._writer = Writer() if Writer is not None else None
 
     # ------------------------------------------------------------------------------------------- writing
     @property
@@ -248,6 +260,46 @@ class Journal:
             raise
         self._durable = end
 
+    def start(self, wake: int) -> bool:
+        """Have the writer write what is staged and make it durable; it adds 1 to the eventfd `wake` at the end.
+
+        Returns:
+            False: nothing was done, `take` and `write` have to do it. Zeroes must be there for the frame, and a next
+            segment is not begun here.
+        """
+        end = self._at + _frame.size + self._pending_bytes
+        plain = self._at == self._durable and end <= self._size and end < self._segment_bytes
+        if self._writer is None or not (plain and self._dsync_works and self._pending) or self._failed:
+            return False
+        frame, at, _ = self.take()
+        self._end_of_started = end
+        self._writer.begin(self._fd, frame, at, wake)
+        return True
+
+    def finish(self) -> float | None:
+        """Seconds that the write took which `start` began, once; None: there is none, or it is not done.
+
+        Raises:
+            OSError: it failed.
+        """
+        if self._writer is None or self._end_of_started is None:
+            return None
+        try:
+            took = self._writer.result()
+        except OSError:
+            self._failed = True
+            raise
+        if took is not None:
+            self._durable = self._end_of_started
+            self._end_of_started = None
+        return took
+
+    def wait(self) -> None:
+        """Finish what `start` began. Blocks. Raises OSError."""
+        if self._writer is not None:
+            self._writer.wait()
+            self.finish()
+
     def _grow(self, end: int) -> None:
         """Have zeroes on disk where the next frames go; a segment that is full just grows."""
         with self._growing:
@@ -261,7 +313,8 @@ class Journal:
         if not self._dsync:
             return False
         try:
-            return os.pwritev(self._fd, [frame], at, self._dsync) == len(frame)
+            self._dsync_works = os.pwritev(self._fd, [frame], at, self._dsync) == len(frame)
+            return self._dsync_works
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
@@ -290,6 +343,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
         for fd in (self._fd, self._next_fd):
             if fd >= 0:
                 os.close(fd)

@@ -65,6 +65,7 @@ class RocksStorage:
         self._lock = threading.Lock()
         self._opened = False
         self._end = (0, 0)
+        self._started = (LogMeta(), (0, 0), 0)
         self._put: Callable[[bytes, bytes], None] = _refuse_put
         self._stopped: str | None = "the storage is not open"
         self._usage = DiskUsage()
@@ -322,21 +323,36 @@ class RocksStorage:
             raise self._fail("syncing", error) from error
         self._durable_state = state_zxid
 
+    def start_sync(self, wake: int) -> bool:
+        meta = self._meta  # before the end: see the rules above
+        if self._stopped is not None or self._must_settle(meta) or not self._database.start_sync(wake):
+            return False
+        self._started = (meta, self._end, self._state_zxid)
+        return True
+
+    def finish_sync(self) -> float | None:
+        try:
+            took = self._database.finish_sync()
+        except OSError as error:
+            raise self._fail("syncing", error) from error
+        if took is not None:
+            meta, end, self._durable_state = self._started
+            self._floor.note(_floor_of(meta, end))
+        return took
+
+    def _must_settle(self, meta: LogMeta) -> bool:
+        """Whether the floor record has to be synced after the log."""
+        old = self._floor.value
+        changed = (meta.cuts, meta.current, meta.accepted) != (old.cuts, old.current, old.accepted)
+        return changed or time.monotonic() - self._floor_at >= FLOOR_SECONDS
+
     def _raise_floor(self, meta: LogMeta, end: tuple[int, int]) -> None:
         """Write down what has just become durable."""
-        old = self._floor.value
-        floor = Floor(end[0], end[1], meta.accepted, meta.current, meta.cuts)
-        now = time.monotonic()
-        if (
-            floor.cuts != old.cuts
-            or floor.current != old.current
-            or floor.accepted != old.accepted
-            or now - self._floor_at >= FLOOR_SECONDS
-        ):
-            self._floor.settle(floor)
-            self._floor_at = now
+        if self._must_settle(meta):
+            self._floor.settle(_floor_of(meta, end))
+            self._floor_at = time.monotonic()
         else:
-            self._floor.note(floor)
+            self._floor.note(_floor_of(meta, end))
 
     # ---------------------------------------------------------------------------------------------- read
     def read_log(self, after_zxid: int, max_bytes: int) -> list[tuple[int, bytes]]:
@@ -402,6 +418,10 @@ class RocksStorage:
         paths = [directory.path] if directory.log_path is None else [directory.path, directory.log_path]
         free = min(stat.f_bavail * stat.f_frsize for stat in map(os.statvfs, paths))
         return DiskUsage(log_bytes, state_bytes, free)
+
+
+def _floor_of(meta: LogMeta, end: tuple[int, int]) -> Floor:
+    return Floor(end[0], end[1], meta.accepted, meta.current, meta.cuts)
 
 
 def _refuse_put(key: bytes, value: bytes) -> None:
