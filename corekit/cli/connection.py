@@ -162,8 +162,11 @@ class Target:
             context = ssl.create_default_context(cafile=self.tls_ca if self.tls_ca not in (None, "system") else None)
             if self.tls_cert:
                 context.load_cert_chain(self.tls_cert)
-        except (OSError, ssl.SSLError) as error:
-            raise UserError(f"--tls-ca {self.tls_ca or '-'}, --tls-cert {self.tls_cert or '-'}: {error}") from error
+        except OSError as error:
+            why = "it holds no PEM that fits" if isinstance(error, ssl.SSLError) else error.strerror
+            options = {"--tls-ca": self.tls_ca, "--tls-cert": self.tls_cert}
+            given = " or ".join(f"{name} {value}" for name, value in options.items() if value)
+            raise UserError(f"{given} cannot be used: {why}") from error
         return context
 
     def connect(self) -> AbstractAsyncContextManager[Client]:
@@ -316,6 +319,8 @@ def failure(error: BaseException) -> BaseException:
     if isinstance(error, BrokenPipeError):
         reader_left()
         return typer.Exit(128 + signal.SIGPIPE)
+    if isinstance(error, UnicodeEncodeError):  # the command line and standard input are the only text from outside
+        return UserError(f"{error.object!r} is not UTF-8")
     if isinstance(error, UserError) or not isinstance(error, CorekitError):
         return error
     return UserError(describe(error), exit_code(error))

@@ -14,8 +14,10 @@ Not here: what the commands do (one module each).
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -200,13 +202,24 @@ def _merge(app: typer.Typer, path: str, problems: list[str]) -> None:
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and exit the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale that knows less than UTF-8 is no mistake
     try:
         all_commands = needs_plugins(words)
         app = build(None if all_commands else next((word for word in words if not word.startswith("-")), ""))
         if all_commands:
             for problem in add_plugin_commands(app):
                 print(f"corekit: warning: {problem}", file=sys.stderr)
-        app(words, prog_name="corekit")
+        command = typer.main.get_command(app)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # since `corekit.__main__`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        command(words, prog_name="corekit")
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1 then; see `connection.failure`
+            sys.exit(128 + signal.SIGPIPE)
+        raise
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except UserError as error:
         print(f"corekit: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

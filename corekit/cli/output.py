@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """Indented JSON on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(_dumped(value, 2))
 
 
 def print_json_line(value: Any) -> None:
     """JSON on one line of stdout, at once: for what prints again and again."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    print(_dumped(value), flush=True)
+
+
+def _dumped(value: Any, indent: int | None = None) -> str:
+    in_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(value, indent=indent, ensure_ascii=not in_unicode)
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

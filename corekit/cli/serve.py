@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,11 +28,11 @@ def serve(
     plugins: PluginsOption = None,
     assignments: SetOption = None,
     log_format: Annotated[
-        str | None, typer.Option("--log-format", metavar="FORM", help="human or json.", show_default=False)
+        Literal["human", "json"] | None, typer.Option("--log-format", help="Form of the log.", show_default=False)
     ] = None,
     log_level: Annotated[
-        str | None,
-        typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.", show_default=False),
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option("--log-level", help="Least important level that is logged.", show_default=False),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -92,8 +92,9 @@ def _tell(started: Started) -> None:
 
 
 def _tell_json(started: Started) -> None:
-    import json
     import os
     from dataclasses import asdict
 
-    print(json.dumps({"pid": os.getpid(), **asdict(started)}), flush=True)
+    from corekit.cli.output import print_json_line
+
+    print_json_line({"pid": os.getpid(), **asdict(started)})

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -212,7 +213,7 @@ class Shell:
             self.exit_code = self._run_words(*words)
         except BrokenPipeError:
             raise
-        except CorekitError as error:
+        except (CorekitError, UnicodeEncodeError) as error:
             known = failure(error)
             self._failed(str(known), known.exit_code if isinstance(known, UserError) else EXIT_UNEXPECTED)
         except TyperException as error:
@@ -355,6 +356,20 @@ def lines(shell: Shell) -> Iterator[str]:
                 print()
 
 
+@contextmanager
+def _event_loop() -> Iterator[BlockingPortal]:
+    """The event loop in its thread. Ctrl-C is put off until it runs: anyio would then wait for its end for ever."""
+    from anyio.from_thread import start_blocking_portal
+
+    with ExitStack() as stack:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            portal = stack.enter_context(start_blocking_portal(backend="trio"))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield portal
+
+
 def shell(
     target: Target,
     words: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND...]", help="Run this and leave.")] = None,
@@ -385,8 +400,6 @@ def shell(
 
       printf 'get /a\\nls /\\n' | corekit shell --json
     """
-    from anyio.from_thread import start_blocking_portal
-
     if properties is not None:
         raise UserError(
             f"-client-configuration {properties}: these are properties of ZooKeeper's Java client; use --tls-ca and "
@@ -400,7 +413,7 @@ def shell(
         read_only=target.read_only or read_only_too,
         tls_ca=target.tls_ca or ("system" if secure else None),
     )
-    with start_blocking_portal(backend="trio") as portal:
+    with _event_loop() as portal:
         run = Shell(portal, target, json)
         try:
             if words:

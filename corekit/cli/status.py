@@ -9,7 +9,6 @@ few transactions under load is nothing.
 
 from __future__ import annotations
 
-import json as jsons
 import re
 import sys
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corekit.cli.connection import JsonOption, Target
-from corekit.cli.output import print_json, print_table, shown_table, warn
+from corekit.cli.output import print_json, print_json_line, print_table, shown_table, warn
 from corekit.errors import EXIT_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ async def _show_again(target: Target, seconds: float, listed: bool, json: bool) 
         while True:
             found = await look(target, listed)
             if json:
-                print(jsons.dumps(_value(found)))
+                print_json_line(_value(found))
             else:
                 _print(found, json)
             sys.stdout.flush()

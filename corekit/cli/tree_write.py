@@ -130,7 +130,7 @@ async def deleteall(
     ] = 1000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many znodes would be deleted.")] = False,
 ) -> None:
-    """Delete a znode and everything below it.
+    """Delete a znode and everything below it. Of / everything goes but the servers' own /zookeeper.
 
     [bold]Examples[/bold]
 
@@ -138,8 +138,12 @@ async def deleteall(
 
       corekit deleteall /app
     """
+    from corekit.cli.nodes import below, own
+
+    if own(path):
+        raise UserError(f"{path} is the servers' own: it is not deleted as a tree (delete removes single znodes)")
     if dry_run:
-        count = await session.zk.count_descendants(path) + 1
+        count = len([here async for here, _ in below(session.zk, path) if here != "/"])
         session.answer({"would_delete": count}, f"{count} znodes would be deleted")
         return
     count = await session.zk.delete_tree(path, flight=batch)

@@ -33,7 +33,10 @@ async def dial(host: Host, seconds: float, tls: ssl.SSLContext | None = None) ->
     with anyio.fail_after(seconds):
         if host.is_socket:
             return await anyio.connect_unix(host.name)
-        found = await anyio.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+        try:
+            found = await anyio.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise OSError(f"{host.name!r} cannot be a host name ({error})") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         random.shuffle(addresses)
         return await _first(host, addresses, seconds, tls)

@@ -120,9 +120,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
 # ---------------------------------------------------------------------------------------------- create
 def test_what_is_written(tmp_path: Path) -> None:
-    first = 3 * [0]
-    while len({port // 10 for port in first}) < 3:
-        first = [free_port() for _ in range(3)]
+    first = [free_port(3) for _ in range(3)]
     options = [f"--client-port={first[0]}", f"--quorum-port={first[1]}", f"--election-port={first[2]}"]
     done = run("create", "--servers", "2", "--observers", "1", "--dir", "trial", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -160,7 +158,7 @@ def test_what_create_refuses(tmp_path: Path) -> None:
         assert f"port {port}, for server 1, is in use" in refused(
             "create", "--dir", str(where), f"--client-port={port}"
         )
-    high = ("create", "--dir", str(where), f"--client-port={free_port()}", "--quorum-port", "65535")
+    high = ("create", "--dir", str(where), f"--client-port={free_port(3)}", "--quorum-port", "65535")
     assert "--quorum-port 65535: server 2 would get 65536" in refused(*high)
     port = free_port()
     twice = ("create", "--dir", str(where), f"--client-port={port}", f"--quorum-port={port}")

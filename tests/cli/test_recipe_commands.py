@@ -158,7 +158,8 @@ def test_configuration(tool: Tool, root: str) -> None:
     assert line_of(watcher) == "pg://a"
     assert tool.out("config", "get", "db/url", *base) == "pg://a\n"
     assert json.loads(tool.out("config", "get", "--json", *base)) == {"db/url": "pg://a", "db/pool": "10"}
-    tool.out("config", "set", "db/url-", *base)
+    tool.out("config", "set", "db/url-", "never/was-", *base)
+    assert json.loads(tool.out("config", "get", "--json", *base)) == {"db/pool": "10"}
     assert line_of(watcher) == "-"
     assert interrupt(watcher) == 0
     done = tool.run("config", "get", "db/url", *base)

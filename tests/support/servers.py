@@ -98,15 +98,21 @@ def java_class_path(*more: str) -> str:
     return os.pathsep.join([*jars, *more])
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is free now, given once, and not one that the system gives to clients meanwhile."""
+def free_port(count: int = 1) -> int:
+    """A TCP port of 127.0.0.1 that is free now, given once, and not one that the system gives to clients meanwhile.
+
+    Args:
+        count: so many in a row are free; the first is returned.
+    """
     while True:
         port = _ports.randrange(*PORT_RANGE)
-        if port in _given_ports:
+        row = range(port, port + count)
+        if not _given_ports.isdisjoint(row):
             continue
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            _given_ports.add(port)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for one in row:
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", one))
+            _given_ports.update(row)
             return port
 
 

@@ -39,7 +39,7 @@ class ConfigCentre:
 
     async def publish(self, settings: Mapping[str, bytes | None]) -> None:
         """Set values, all in one transaction; None removes a key."""
-        for key in settings:
+        for key in (key for key, value in settings.items() if value is not None):
             await self.zk.ensure(parent(self._node(key)))
         while True:
             there = {key: await self.zk.exists(self._node(key)) is not None for key in settings}

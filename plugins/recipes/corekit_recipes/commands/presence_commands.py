@@ -15,7 +15,7 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command, run_async
-from corekit.cli.output import print_json, print_table
+from corekit.cli.output import print_json, print_json_line, print_table
 from corekit.errors import UserError
 from corekit_recipes.commands.attendant import Attendant
 from corekit_recipes.commands.holding import Held, Hold, Rules, hold
@@ -107,7 +107,7 @@ def group_watch(target: Target, path: PathArgument, count: CountOption = None, j
             left = count
             async for members in Group(zk, path).follow():
                 if json:
-                    print(jsons.dumps([_member(member) for member in members]))
+                    print_json_line([_member(member) for member in members])
                 else:
                     print(" ".join(member.name for member in members) or "-")
                 sys.stdout.flush()
@@ -232,7 +232,7 @@ def service_watch(
             left = count
             async for instances in Services(zk, base).follow(name):
                 if json:
-                    print(jsons.dumps([_instance(instance) for instance in instances]))
+                    print_json_line([_instance(instance) for instance in instances])
                 else:
                     print(" ".join(instance.endpoint for instance in instances) or "-")
                 sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsons
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command, run_async
-from corekit.cli.output import print_table
+from corekit.cli.output import print_json_line, print_table
 from corekit.errors import EXIT_NOT_ACQUIRED, UserError
 from corekit_recipes.commands.attendant import Attendant
 from corekit_recipes.commands.holding import Held, Hold, Rules, hold, variables
@@ -158,7 +157,7 @@ async def _print_items(
                 return EXIT_NOT_ACQUIRED
             taken += 1
             if json:
-                print(jsons.dumps(data_json(item), ensure_ascii=False))
+                print_json_line(data_json(item))
             else:
                 sys.stdout.buffer.write(item + b"\n")
             sys.stdout.flush()

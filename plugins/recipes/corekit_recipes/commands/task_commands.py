@@ -14,7 +14,7 @@ import typer
 
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command, run_async
-from corekit.cli.output import print_table, reader_left
+from corekit.cli.output import print_json_line, print_table, reader_left
 from corekit.errors import EXIT_NOT_ACQUIRED, CorekitError, UserError
 from corekit_recipes.commands.attendant import Attendant
 from corekit_recipes.commands.guard import Guard, Job
@@ -70,7 +70,7 @@ def master(
                 term = one.term.token if one.is_leader and one.term is not None else None
                 if term != shown:
                     if json:
-                        print(jsons.dumps({"leading": term is not None, "term": term}), flush=True)
+                        print_json_line({"leading": term is not None, "term": term})
                     else:
                         print(f"leading, term {term}" if term is not None else "not leading", flush=True)
                     shown = term
