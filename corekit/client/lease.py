@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from corekit.client.errors import LeaseLost
-from corekit.errors import ConnectionLossError
+from corekit.errors import ConnectionLossError, SessionExpiredError
 
 if TYPE_CHECKING:
     from corekit.client.client import Client
@@ -57,7 +57,8 @@ class LeaseBook:
 class Lease:
     """`async with zk.lease() as lease:` runs the body in a cancel scope.
 
-    Raises `LeaseLost` on leaving if the body was cut short, or outlived the lease.
+    Raises `LeaseLost` on leaving if the body was cut short, outlived the lease, or was told by the end of its session
+    before it was cancelled.
 
     Attributes:
         session_id: the session that the body depends on.
@@ -170,6 +171,6 @@ class Lease:
         if self.lost is None and (late or self._scope.cancelled_caught):
             self.lost = "no heartbeat in time"
         self._over = True
-        if (error is None or ours) and self.lost is not None:
-            raise LeaseLost(f"{self.lost}; session 0x{self.session_id & 0xFFFFFFFFFFFFFFFF:x}")
+        if self.lost is not None and (error is None or ours or isinstance(error, SessionExpiredError)):
+            raise LeaseLost(f"{self.lost}; session 0x{self.session_id & 0xFFFFFFFFFFFFFFFF:x}") from error
         return ours

@@ -112,11 +112,19 @@ async def written_after_removal(zk: Client, other: Client) -> None:
 @pytest.mark.parametrize("layout", list(Layout))
 async def test_semaphore(zk: Client, session, layout: Layout) -> None:
     record = Record()
+    inside = 0
+    full = anyio.Event()
 
     async def contend(client: Client, number: int) -> None:
+        nonlocal inside
         async with Semaphore(client, "/pool", 3, identifier=str(number), layout=layout).hold() as grant:
             with record.inside(number, grant.token):
-                await anyio.sleep(0.05)
+                inside += 1
+                if inside == 3:
+                    full.set()
+                await full.wait()
+                await anyio.sleep(0.02)
+                inside -= 1
 
     async with session() as other, anyio.create_task_group() as tasks:
         for number in range(20):

@@ -334,6 +334,34 @@ async def test_partitioner(zk: Client, session) -> None:
         Partitioner(zk, "/p", ["a/b"])
 
 
+async def test_a_partition_goes_on_after_an_expired_session(zk: Client, session, proxy: Proxy, expire) -> None:
+    """The body learns of the end of its session by an error of its own call, and is begun again in the next one."""
+    sessions: set[int] = set()
+
+    async def work(item: str, grant: Grant) -> None:
+        sessions.add(grant.session_id)
+        while True:
+            await grant.zk.exists(f"/{item}")
+
+    async def begun_in(count: int) -> bool:
+        return len(sessions) == count
+
+    async with session(proxy.hosts) as other, anyio.create_task_group() as tasks:
+        tasks.start_soon(Partitioner(other, "/p", ["a"]).run, work)
+        await until(lambda: begun_in(1))
+        await expire(other)
+        await until(lambda: begun_in(2))
+        tasks.cancel_scope.cancel()
+
+
+async def test_errors_of_the_work_leave_a_partition_as_they_are(zk: Client) -> None:
+    async def work(item: str, grant: Grant) -> None:
+        raise LookupError(item)
+
+    with pytest.raises(LookupError, match="a"):
+        await Partitioner(zk, "/p", ["a"]).run(work)
+
+
 async def test_topic(zk: Client, session, proxy: Proxy, expire) -> None:
     got: list[bytes] = []
     topic = Topic(zk, "/topic")

@@ -18,6 +18,7 @@ import anyio
 
 from corekit.client import Client, LeaseLost
 from corekit.client.paths import join
+from corekit.client.tasks import sole
 from corekit_recipes.contender import Grant
 from corekit_recipes.group import Group
 from corekit_recipes.lock import Lock
@@ -60,17 +61,20 @@ class Partitioner:
                 raise ValueError(f"an item is named in a path, so it cannot be {item!r}")
 
     async def run(self, work: Callable[[str, Grant], Awaitable[object]]) -> None:
-        """Take part until cancelled. `work` is started again when it returns, after a short pause."""
+        """Take part until cancelled or `work` raises. It is started again when it returns, after a short pause."""
         group = Group(self.zk, join(self.path, "members"))
         running: dict[str, anyio.CancelScope] = {}
-        async with group.join(self.identifier.encode(), id=self.name), anyio.create_task_group() as tasks:
-            async for members in group.follow():
-                self.mine = shares(self.items, [member.id for member in members]).get(self.name, [])
-                for item in set(running) - set(self.mine):
-                    running.pop(item).cancel()
-                for item in set(self.mine) - set(running):
-                    running[item] = anyio.CancelScope()
-                    tasks.start_soon(self._keep, item, work, running[item])
+        try:
+            async with group.join(self.identifier.encode(), id=self.name), anyio.create_task_group() as tasks:
+                async for members in group.follow():
+                    self.mine = shares(self.items, [member.id for member in members]).get(self.name, [])
+                    for item in set(running) - set(self.mine):
+                        running.pop(item).cancel()
+                    for item in set(self.mine) - set(running):
+                        running[item] = anyio.CancelScope()
+                        tasks.start_soon(self._keep, item, work, running[item])
+        except BaseExceptionGroup as group_of_errors:
+            raise sole(group_of_errors) from None
 
     async def _keep(self, item: str, work: Callable[[str, Grant], Awaitable[object]], scope: anyio.CancelScope) -> None:
         lock = Lock(self.zk, join(join(self.path, "locks"), item), identifier=self.identifier)

@@ -3,9 +3,10 @@
 Promises: every item is given to one taker; items are taken in the order in which the ensemble received them (takers
 that compete may finish in another order).
 Failures: `take` removes an item before it returns it: if the taker dies right then, or is cancelled from outside (the
-end of `wait` is waited out), the item is lost; use `claim_queue.ClaimQueue` where that must not happen. When the answer to a `put` is lost, `OutcomeUnknown` is raised:
-the item is there once or not at all, and putting it again may double it. When the answer to the removal is lost, and
-the node is gone afterwards, nobody can tell who removed it: `TakeUnknown` carries the item.
+end of `wait` is waited out), the item is lost; use `claim_queue.ClaimQueue` where that must not happen. When the
+answer to a `put` is lost, `OutcomeUnknown` is raised: the item is there once or not at all, and putting it again may
+double it. When the answer to the removal is lost, and the node is gone afterwards, nobody can tell who removed it:
+`TakeUnknown` carries the item.
 Cost: `put` 1 request; `take` 1 list and 2 for the item; a taker that loses a race goes on with the next item of its
 list. Takers that wait are all woken by a `put`.
 Znodes: PATH/entry-100-<sequence>, persistent, data = the item, as kazoo's Queue; with `layout=Layout.CURATOR`
