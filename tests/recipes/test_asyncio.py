@@ -39,7 +39,7 @@ async def test_what_is_cancelled_leaves_nothing(zk: Client, recipe: str) -> None
 
     async def stay() -> None:
         async with entered(zk, recipe):
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     async def nothing_left() -> bool:
         return not any([await zk.children(path, fresh=True) for path in lines])
