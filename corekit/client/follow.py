@@ -50,8 +50,9 @@ class DataFollower:
                 data, self._watch = await self._client.get_watch(self._path)
                 return data
             except NoNodeError:
-                stat, self._watch = await self._client.exists_watch(self._path)
-                if stat is None:
+                stat, watch = await self._client.exists_watch(self._path)
+                if stat is None:  # otherwise it was made meanwhile, and is not read yet
+                    self._watch = watch
                     return None
 
 
@@ -83,8 +84,9 @@ class ChildrenFollower:
                 children, self._watch = await self._client.children_watch(self._path)
                 return children
             except NoNodeError:
-                stat, self._watch = await self._client.exists_watch(self._path)
-                if stat is None:
+                stat, watch = await self._client.exists_watch(self._path)
+                if stat is None:  # otherwise it was made meanwhile, and is not read yet
+                    self._watch = watch
                     return None
 
 

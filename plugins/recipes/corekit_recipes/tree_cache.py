@@ -211,7 +211,10 @@ class TreeCache:
         except NoNodeError:
             self._remove_below(path)
             if path == self.path:
-                watches += ((await zk.exists_watch(path))[1],)
+                stat, made = await zk.exists_watch(path)
+                watches += (made,)
+                if stat is not None:  # meanwhile
+                    touched.add(path)
         else:
             self._put(path, data)
             known = self._children.get(path, set())

@@ -41,7 +41,7 @@ from corekit_recipes.naming import line
 from corekit_recipes.presence import Presence
 
 from corekit.client import Client, EventType, Lease, OutcomeUnknown, Watch, WatchStream, op
-from corekit.client.follow import Mapped, over
+from corekit.client.follow import ChildrenFollower, Mapped, over
 from corekit.client.paths import join, name
 from corekit.client.tasks import alongside
 from corekit.errors import NodeExistsError, NoNodeError
@@ -450,6 +450,23 @@ def change_lost_when_a_wait_is_cut_short(patch: pytest.MonkeyPatch) -> None:
         return await self._convert(await anext(self._source))
 
     patch.setattr(Mapped, "__anext__", next_)
+
+
+@mutant("group", 6, first=104)
+def watch_kept_of_a_node_not_yet_read(patch: pytest.MonkeyPatch) -> None:
+    """A node that was made while it was found missing is watched, and the reading of it is cut short."""
+
+    async def read(self: ChildrenFollower) -> Any:
+        while True:
+            try:
+                children, self._watch = await self._client.children_watch(self._path)
+                return children
+            except NoNodeError:
+                stat, self._watch = await self._client.exists_watch(self._path)
+                if stat is None:
+                    return None
+
+    patch.setattr(ChildrenFollower, "_read", read)
 
 
 @mutant("ids", 6)
