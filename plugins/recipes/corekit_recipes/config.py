@@ -42,22 +42,33 @@ class ConfigCentre:
         for key in (key for key, value in settings.items() if value is not None):
             await self.zk.ensure(parent(self._node(key)))
         while True:
-            there = {key: await self.zk.exists(self._node(key)) is not None for key in settings}
-            if not any(there[key] or value is not None for key, value in settings.items()):
+            absent = {key: await self._absent(self._node(key)) for key in settings}
+            if all(absent[key] is not None and value is None for key, value in settings.items()):
                 return
             try:
-                await self.zk.multi([part for key in settings for part in self._parts(key, settings[key], there[key])])
+                await self.zk.multi([part for key in settings for part in self._parts(key, settings[key], absent[key])])
                 return
             except (NoNodeError, NodeExistsError, BadVersionError):
                 pass  # somebody made or removed one of them in between
 
-    def _parts(self, key: str, value: bytes | None, there: bool) -> list[Request[Any]]:
+    async def _absent(self, node: str) -> str | None:
+        """None if the node is there; else the highest node on the way to it that is not."""
+        found = None
+        while await self.zk.exists(node) is None:
+            found = node
+            if node == "/":  # of a chroot that is not there
+                break
+            node = parent(node)
+        return found
+
+    def _parts(self, key: str, value: bytes | None, absent: str | None) -> list[Request[Any]]:
         node = self._node(key)
-        create = op.create(node, value, acl=self.zk.default_acl)
+        if absent is None:
+            return [op.delete(node) if value is None else op.set(node, value)]
         if value is not None:
-            return [op.set(node, value) if there else create]
+            return [op.create(node, value, acl=self.zk.default_acl)]
         # What is not there must still not be there when the others change, or they would be torn apart.
-        return [op.delete(node)] if there else [create, op.delete(node)]
+        return [op.create(absent, acl=self.zk.default_acl), op.delete(absent)]
 
     def follow(self, key: str) -> AsyncIterator[bytes | None]:
         """`async for value in centre.follow(key)`: the value now (None if not set), then every newer one."""

@@ -403,8 +403,8 @@ def absent_settings_left_out(patch: pytest.MonkeyPatch) -> None:
     """A setting to be removed that is not there is left out of the transaction, and made by another meanwhile."""
     honest = config.ConfigCentre._parts
 
-    def parts(self: config.ConfigCentre, key: str, value: bytes | None, there: bool) -> Any:
-        return honest(self, key, value, there) if there or value is not None else []
+    def parts(self: config.ConfigCentre, key: str, value: bytes | None, absent: str | None) -> Any:
+        return honest(self, key, value, absent) if absent is None or value is not None else []
 
     patch.setattr(config.ConfigCentre, "_parts", parts)
 
