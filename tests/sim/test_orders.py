@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 from corekit_zab.engine import Zab
-from corekit_zab.learner import Learner
+from corekit_zab.learner import SIGNATURE, Learner
 from corekit_zab.options import Options
 from corekit_zab.simulated import ensemble
 
@@ -62,6 +62,18 @@ class Host:
         assert upto_zxid in self.log_zxids or upto_zxid == BASE
         self.applied = upto_zxid
 
+    def begin_snapshot(self, zxid: int) -> None:
+        self.applied = zxid
+
+    def snapshot_chunk(self, data: bytes) -> bytes:
+        return data  # a state of no bytes
+
+    def end_snapshot(self) -> None:
+        self.log_zxids.clear()
+
+    def clear_damage(self) -> None:
+        pass
+
     def serve(self, mode: str, next_zxid: int) -> None:
         self.mode = mode
 
@@ -101,11 +113,11 @@ class Host:
         raise AssertionError
 
 
-def learner(history: bytes = packet(wire.DIFF, BASE)) -> Host:
+def learner(history: bytes = packet(wire.DIFF, BASE), damage: str | None = None) -> Host:
     """A follower that has registered and was told how its history is continued."""
     host = Host()
     zab = host.zab = Zab(1, ensemble(3), Options())
-    zab.start(host, Recovery(1, 1, BASE, BASE, fresh=False), 0)  # type: ignore[arg-type]
+    zab.start(host, Recovery(1, 1, BASE, BASE, fresh=False, damage=damage), 0)  # type: ignore[arg-type]
     zab.election.looking = False
     zab.elected(3)
     zab.link_opened(1, "quorum", "n3", True)
@@ -194,6 +206,15 @@ def test_what_is_decided_here_is_not_given_up_for_a_history_without_it(kind: int
     assert f"ends at 0x{BASE - 1:x}, but 0x{BASE:x} is decided: the others have lost data" in host.errors[0]
     assert host.closed.startswith("protocol error")
     assert (host.applied, host.zab.last_zxid) == (BASE, BASE)
+
+
+def test_a_damaged_server_says_that_the_leader_has_less_than_was_decided() -> None:
+    """Its own data does not count, so it takes what it gets; but it knows that something is lost."""
+    host = learner(packet(wire.SNAP, BASE - 1) + SIGNATURE + packet(wire.NEWLEADER, EPOCH << 32), damage="a bad block")
+    host.finish()
+    assert f"ends at 0x{BASE - 1:x}, but 0x{BASE:x} was decided: acknowledged writes are lost" in host.errors[-1]
+    assert host.closed == ""
+    assert (wire.ACK, EPOCH << 32, None, None) in host.sent
 
 
 def test_a_stream_cut_anywhere_means_the_same() -> None:
