@@ -127,6 +127,23 @@ def spoiled(cluster: Cluster) -> list[int]:
     return sorted(found)
 
 
+def mismatched(log: str) -> bool:
+    """Whether a Java member found, while it followed, that its digest was not its leader's.
+
+    One that looks for a leader hears of no transaction. What it applies all the same comes from threads that outlive
+    the role (ZOOKEEPER-4541), while its tree is read again from the log below them.
+    """
+    following = True
+    for line in log.splitlines():
+        if "QuorumPeer - PeerState set to LOOKING" in line:
+            following = False
+        elif "Learner - Got zxid" in line or "maxCnxns is not configured" in line:  # it follows again; it starts
+            following = True
+        elif MISMATCH in line and following:
+            return True
+    return False
+
+
 def compare(cluster: Cluster, found: dict[int, Dump]) -> tuple[list[str], list[int]]:
     """How the members' trees differ, and which members are left out: those that are `spoiled` and do differ."""
     bad = spoiled(cluster)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from corekit.testing import disk_faults
-from tests.cluster.checks import MISMATCH
+from tests.cluster.checks import mismatched
 from tests.cluster.cluster import Cluster
 from tests.cluster.nemesis import DISK, NETWORK, PROCESSES
 from tests.cluster.run import Run
@@ -51,7 +51,7 @@ def run_faults(tmp_path: Path, needs: Callable[..., object]) -> Iterator[Callabl
         print(figures)
         for number in set(cluster.numbers) - set(figures.spoiled):
             if cluster.member(number).kind == J:
-                assert MISMATCH not in cluster.member(number).log_path.read_text("utf-8", "replace")
+                assert not mismatched(cluster.member(number).log_path.read_text("utf-8", "replace"))
 
     yield run
     for cluster in clusters:
