@@ -14,7 +14,7 @@ from tests.cli.terminal import Terminal
 
 @pytest.mark.parametrize("command", ["shell", "plugins"])
 def test_ctrl_c_at_any_moment_of_the_start_is_no_traceback(tool: Tool, command: str) -> None:
-    """The first of them die while Python itself starts, which is not ours."""
+    """The first of them die while Python itself starts, up to the first line of ours."""
     began = time.monotonic()
     processes = [tool.start(command, stdin=-1) for _ in range(8)]
     for number, process in enumerate(processes):
@@ -25,7 +25,6 @@ def test_ctrl_c_at_any_moment_of_the_start_is_no_traceback(tool: Tool, command: 
         code, _, err = finish(process)
         assert code in (0, 128 + signal.SIGINT, -signal.SIGINT) or "<frozen site>" in err, err
         assert "corekit/cli" not in err, err
-        assert "corekit/__main__" not in err, err
 
 
 @pytest.mark.parametrize(
