@@ -45,35 +45,37 @@ class Presence:
         zk = self.zk
         while True:
             try:
-                self.session_id = (await zk.create(self.path, self.data, ephemeral=True)).stat.ephemeral_owner
-                return
-            except NoNodeError:
-                await zk.ensure(parent(self.path))
-            except (NodeExistsError, OutcomeUnknown):
-                if await self._adopted():
+                if await self._made() or await self._adopted():
                     return
             except SessionExpiredError:
                 if not zk.renews:
                     raise
+            except (NoNodeError, BadVersionError, OutcomeUnknown):
+                pass  # it is looked at again
+
+    async def _made(self) -> bool:
+        try:
+            self.session_id = (await self.zk.create(self.path, self.data, ephemeral=True)).stat.ephemeral_owner
+        except NoNodeError:
+            await self.zk.ensure(parent(self.path))
+            return False
+        except (NodeExistsError, OutcomeUnknown):
+            return False
+        return True
 
     async def _adopted(self) -> bool:
         """There is such a node: take ours; remove that of an earlier session of ours; wait for a stranger's to go."""
         zk = self.zk
-        try:
-            (data, stat), changed = await zk.get_watch(self.path)
-            if stat.ephemeral_owner == zk.session_id:
-                zk.forget(changed)
-                if data != self.data:
-                    await zk.set(self.path, self.data)
-                self.session_id = stat.ephemeral_owner
-                return True
-            if stat.ephemeral_owner == self.session_id:
-                zk.forget(changed)
-                await zk.delete(self.path, stat.version)
-            else:
-                await changed  # perhaps of an earlier life of this process: it will expire
-        except (NoNodeError, OutcomeUnknown, SessionExpiredError):
-            pass
+        (data, stat), changed = await zk.get_watch(self.path)
+        if stat.ephemeral_owner == zk.session_id:
+            if data != self.data:
+                await zk.set(self.path, self.data)
+            self.session_id = stat.ephemeral_owner
+            return True
+        if stat.ephemeral_owner == self.session_id:
+            await zk.delete(self.path, stat.version)
+        else:
+            await changed  # perhaps of an earlier life of this process: it will expire
         return False
 
     async def keep(self) -> None:
