@@ -12,8 +12,8 @@ SIM_ARGS ?=
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-# One mark a set of extras; a changed pyproject.toml installs again.
-$(VENV)/.installed: pyproject.toml
+# One mark a set of extras; a change of what they are made from installs again.
+$(VENV)/.installed: pyproject.toml setup.py plugins/storage_rocks/corekit_storage_rocks/_writer.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable .
