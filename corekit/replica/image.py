@@ -8,7 +8,8 @@ them is not 0. In key order ACLs come before the znodes that use them, and a par
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 
 from corekit.codec.jute import Reader
@@ -25,6 +26,7 @@ _I = Struct(">i")
 _NO_OWNER = bytes(8)
 _CHUNK_PAIRS = 2048
 _DIGEST_KEY = b"d"
+_NODES, _AFTER_NODES = b"n", b"o"  # keys of znodes are between
 _ZD = Struct(">qQ")
 
 
@@ -99,38 +101,22 @@ class StateImage:
         self.zxid = tree.zxid
         return tree.zxid, puts, deletes
 
-    def load(self, pairs: Iterable[tuple[bytes, bytes]], zxid: int, now_ms: int) -> None:
+    def load(self, pairs: Iterable[tuple[Sequence[bytes], Sequence[bytes]]], zxid: int, now_ms: int) -> None:
         """Fill an empty tree from storage.
+
+        Args:
+            pairs: keys in order, and as many values, in portions of any size.
 
         Raises:
             DamagedError: the pairs do not make a tree.
         """
         tree = self._tree
-        nodes: list[bytes] = []
-        records: list[bytes] = []
-        for key, value in pairs:
-            kind = key[0]
-            if kind == 0x6E:  # n
-                nodes.append(key[1:])
-                records.append(value)
-                if len(nodes) >= _CHUNK_PAIRS:
-                    self._fill(nodes, records)
-                    nodes.clear()
-                    records.clear()
-            elif kind == 0x78:  # x
-                self._load_extra(key[1:], value)
-            elif kind == 0x61:  # a
-                (acl_key,) = _Q.unpack(key[1:])
-                tree.acls.restore(acl_key, read_acl(Reader(value)) or ())
-                self._stored_acls.add(acl_key)
-            elif kind == 0x64:  # d
-                at, digest = _ZD.unpack(value)
-                self._digest = digest if at == zxid else None
-            elif kind == 0x73:  # s
-                (session_id,) = _Q.unpack(key[1:])
-                (timeout,) = _I.unpack(value)
-                self._sessions.add(session_id, timeout, now_ms)
-        self._fill(nodes, records)
+        for keys, values in pairs:
+            first, after = bisect_left(keys, _NODES), bisect_left(keys, _AFTER_NODES)
+            if first < after:
+                self._fill([key[1:] for key in keys[first:after]], values[first:after])
+            for index in (*range(first), *range(after, len(keys))):
+                self._load_other(keys[index], values[index], zxid, now_ms)
         if not tree.nodes and zxid == 0:
             tree.bootstrap()  # the first step of the state had not been made durable
         if b"/" not in tree.nodes:
@@ -141,24 +127,38 @@ class StateImage:
         if tree.digest_on:
             tree.start_digest(self._digest)
 
-    def _fill(self, nodes: Collection[bytes], records: Collection[bytes]) -> None:
-        """Add znodes (their paths, and as many records), parents before children. There may be millions."""
+    def _load_other(self, key: bytes, value: bytes, zxid: int, now_ms: int) -> None:
+        """What is no znode's record."""
+        kind = key[:1]
+        if kind == b"x":
+            self._load_extra(key[1:], value)
+        elif kind == b"a":
+            (acl_key,) = _Q.unpack(key[1:])
+            self._tree.acls.restore(acl_key, read_acl(Reader(value)) or ())
+            self._stored_acls.add(acl_key)
+        elif kind == _DIGEST_KEY:
+            at, digest = _ZD.unpack(value)
+            self._digest = digest if at == zxid else None
+        elif kind == b"s":
+            (session_id,) = _Q.unpack(key[1:])
+            (timeout,) = _I.unpack(value)
+            self._sessions.add(session_id, timeout, now_ms)
+
+    def _fill(self, nodes: Sequence[bytes], records: Sequence[bytes]) -> None:
+        """Add znodes (their paths in order, and as many records). There may be millions."""
         tree = self._tree
-        kids = tree.kids
         tree.nodes.update(zip(nodes, records, strict=True))
         tree.data_bytes += sum(map(len, nodes)) + sum(map(len, records)) - 72 * len(nodes)
-        parent: bytes | None = None
-        siblings: set[bytes] = set()
-        for path in nodes:
-            above = path[: path.rindex(b"/")] or b"/"
-            if above != parent:
-                parent = above
-                known = kids.get(above)
-                if known is None:
-                    known = kids[above] = Kids()
-                siblings = known.paths
-            siblings.add(path)
-        if (root := kids.get(b"/")) is not None:
+        start = 0
+        while start < len(nodes):
+            above = nodes[start][: nodes[start].rindex(b"/")]
+            end = _siblings_end(nodes, start, above)
+            known = tree.kids.get(above or b"/")
+            if known is None:
+                known = tree.kids[above or b"/"] = Kids()
+            known.paths.update(nodes[start:end])
+            start = end
+        if (root := tree.kids.get(b"/")) is not None:
             root.paths.discard(b"/")
         owned = [(path, record) for path, record in zip(nodes, records, strict=True) if record[-24:-16] != _NO_OWNER]
         for path, record in owned:
@@ -193,7 +193,8 @@ class StateImage:
         self._stored_extras.clear()
         for key, acl in image.acls.items():
             tree.acls.restore(key, acl)
-        self._fill(image.nodes.keys(), image.nodes.values())
+        order = sorted(image.nodes)  # also for the storage: a memtable takes keys in their order with half the work
+        self._fill(order, [image.nodes[path] for path in order])
         for path, key in image.acl_keys.items():
             tree.set_acl_key(path, key)
         tree.owners.update(image.owners)
@@ -206,7 +207,7 @@ class StateImage:
         if tree.digest_on:
             tree.start_digest()
         self.sessions_changed = set(sessions.sessions)
-        _, puts, _ = self._step(sorted(tree.nodes))  # a memtable takes keys in their order with half the work
+        _, puts, _ = self._step(order)
         for start in range(0, len(puts), _CHUNK_PAIRS):
             yield puts[start : start + _CHUNK_PAIRS]
 
@@ -223,3 +224,22 @@ class StateImage:
             if known is None:
                 known = tree.kids[path] = Kids()
             known.cversion = cversion
+
+
+def _siblings_end(nodes: Sequence[bytes], start: int, above: bytes) -> int:
+    """Up to where the paths in `nodes`, which are in order, are children of `above`, as the one at `start` is.
+
+    All that begin with `above` and a slash stand together, and children are those of them that have as many slashes as
+    the first. Counting the slashes of many at once takes a tenth of a look at each.
+    """
+    prefix, slashes = above + b"/", above.count(b"/") + 1
+    end, step = start + 1, 1
+    while several := nodes[end : end + step]:
+        if several[-1].startswith(prefix) and b"".join(several).count(b"/") == slashes * len(several):
+            end += len(several)
+            step *= 2
+        elif step > 1:
+            step //= 2
+        else:
+            break
+    return end

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
-from operator import itemgetter, lt
+from operator import lt
 from typing import Any
 
 import trio
@@ -60,20 +60,26 @@ def read_entries(storage: Storage, after_zxid: int, found: Any) -> list[tuple[in
     return found
 
 
-def state_pairs(storage: Storage, found: Any) -> Iterator[tuple[bytes, bytes]]:
-    """What `Storage.read_state` returned, looked at while it is drawn: a thousand at a time, there may be millions."""
+def state_pairs(storage: Storage, found: Any) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """What `Storage.read_state` returned, as keys in order and their values: a thousand of each, there may be millions.
+
+    They are looked at while they are drawn.
+    """
     before = b""
     pairs = iter(found)
     while chunk := list(islice(pairs, _PAIRS_AT_A_TIME)):
-        for one in chunk:
-            if type(one) is not tuple or len(one) != 2 or type(one[0]) is not bytes or type(one[1]) is not bytes:
-                raise ContractError(f"read_state() brought {one!r:.80}, not a pair of bytes", storage)
-        keys = [before, *map(itemgetter(0), chunk)]
-        if not all(map(lt, keys, keys[1:])):
-            first, second = next((a, b) for a, b in pairwise(keys) if a >= b)
+        if set(map(type, chunk)) != {tuple} or set(map(len, chunk)) != {2}:
+            odd = next(one for one in chunk if type(one) is not tuple or len(one) != 2)
+            raise ContractError(f"read_state() brought {odd!r:.80}, not a pair of bytes", storage)
+        keys, values = [one[0] for one in chunk], [one[1] for one in chunk]
+        if set(map(type, keys)) != {bytes} or set(map(type, values)) != {bytes}:
+            odd = next(one for one in chunk if type(one[0]) is not bytes or type(one[1]) is not bytes)
+            raise ContractError(f"read_state() brought {odd!r:.80}, not a pair of bytes", storage)
+        if before >= keys[0] or not all(map(lt, keys, keys[1:])):
+            first, second = next((a, b) for a, b in pairwise([before, *keys]) if a >= b)
             raise ContractError(f"read_state() brought {second!r:.80} after {first!r:.80}: out of order", storage)
         before = keys[-1]
-        yield from chunk
+        yield keys, values
 
 
 def used(storage: Storage, found: Any) -> DiskUsage:

@@ -76,5 +76,5 @@ def test_what_is_swept_leaves_the_stored_state() -> None:
     assert stored == dict(tree.acls.items()).keys(), "a freed ACL stays on disk"
 
     again = Tree()
-    StateImage(again, SessionTracker(1000, 1)).load(sorted(store.items()), 3, 0)
+    StateImage(again, SessionTracker(1000, 1)).load([tuple(zip(*sorted(store.items()), strict=True))], 3, 0)
     assert again.acls.acl(again.acl_key(b"/")) == OPEN

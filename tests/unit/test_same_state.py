@@ -136,7 +136,9 @@ def test_leader_learner_storage_and_snapshot_agree(script: list[tuple[Any, bytes
     store.step(replica.image)
     loaded = Tree()
     loaded.digest_on = True
-    StateImage(loaded, SessionTracker(2000, 1)).load(sorted(store.pairs.items()), store.zxid, 0)
+    StateImage(loaded, SessionTracker(2000, 1)).load(
+        [tuple(zip(*sorted(store.pairs.items()), strict=True))], store.zxid, 0
+    )
     assert contents(loaded) == expected
 
     stream = b"".join(write_image(replica.image.capture())) + b"rest"

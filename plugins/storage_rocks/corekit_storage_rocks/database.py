@@ -8,8 +8,8 @@ Rules
   at the same moment. `JOURNAL_KEY` in each says at the start of which segment. When both are in tables, the segments
   before it are free.
 - Replaying operations that a table has already is harmless: all of them are replayed to the end, in order.
-- Nothing is iterated with `items()`, `keys()` or `values()`: they end without an error at a damaged block. `scan`
-  asks for the status at the end.
+- `items()`, `keys()` and `values()` end without an error at a damaged block. `scan` asks for the status at the end, and
+  `reading.read_pairs` ends with it.
 - The memtables are large, because a write that has to wait for a memtable waits with the interpreter lock held. For the
   same reason RocksDB's own slow-downs of writes are switched off.
 - The log has a column family of its own: its records arrive in key order, so that compaction can move its files
@@ -33,6 +33,7 @@ from rocksdict import (
     Rdict,
     RdictIter,
     ReadOptions,
+    Snapshot,
     WriteBatch,
     WriteOptions,
 )
@@ -249,16 +250,21 @@ class Database:
         journal.free()
 
 
-def scan(family: Rdict, start: bytes, end: bytes, skip: int = 0) -> Iterator[tuple[bytes, bytes]]:
+def read_options(end: bytes) -> ReadOptions:
+    """For an iteration up to, and without, `end`."""
+    options = ReadOptions()
+    options.set_readahead_size(_READAHEAD_BYTES)
+    options.set_iterate_upper_bound(end)
+    return options
+
+
+def scan(family: Rdict | Snapshot, start: bytes, end: bytes, skip: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """Pairs with start <= key < end, as they are now; the first `skip` bytes of the keys are left out.
 
     Raises:
         DamagedError: a table could not be read or its checksum is wrong.
     """
-    options = ReadOptions()
-    options.set_readahead_size(_READAHEAD_BYTES)
-    options.set_iterate_upper_bound(end)
-    iterator = family.iter(options)
+    iterator = family.iter(read_options(end))
     iterator.seek(start)
     valid, key, value, advance = iterator.valid, iterator.key, iterator.value, iterator.next
     while valid():

@@ -6,9 +6,10 @@ Not here: the checks of a whole database when it is opened (`recovery.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from corekit.errors import DamagedError
-from corekit_storage_rocks.database import Database, check_status, scan
+from corekit_storage_rocks.database import Database, check_status, read_options, scan
 from corekit_storage_rocks.records import (
     LOG_END,
     LOG_PREFIX,
@@ -21,6 +22,7 @@ from corekit_storage_rocks.records import (
     unpack_batch,
 )
 
+_PAIRS_AT_A_TIME = 1000
 _PREFIX_BYTES = len(generation_prefix(0))
 
 
@@ -85,5 +87,15 @@ class LogReader:
 
 
 def read_pairs(database: Database, generation: int) -> Iterator[tuple[bytes, bytes]]:
-    """The pairs of the state in key order. Raises `DamagedError`."""
-    return scan(database.state, generation_prefix(generation), generation_prefix(generation + 1), _PREFIX_BYTES)
+    """The pairs of the state in key order. Raises `DamagedError`.
+
+    `items` takes one call for a pair instead of four, but ends without an error at a damaged block. What is behind
+    the last pair, which is nothing or the damage, is looked at with `scan`, at the same moment of the database.
+    """
+    moment = database.state.snapshot()
+    start, end = generation_prefix(generation), generation_prefix(generation + 1)
+    items: Iterator[tuple[bytes, bytes]] = moment.items(from_key=start, read_opt=read_options(end))  # type: ignore[assignment]
+    while chunk := list(islice(items, _PAIRS_AT_A_TIME)):
+        yield from [(key[_PREFIX_BYTES:], value) for key, value in chunk]
+        start = chunk[-1][0] + b"\0"
+    yield from scan(moment, start, end, _PREFIX_BYTES)
