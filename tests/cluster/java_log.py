@@ -15,6 +15,10 @@ KNOWN: tuple[tuple[str, str], ...] = (
     (r"NIOServerCnxn - (Close of session|Unexpected exception$)", "a client's connection ended, as tests end them"),
     (r"NIOServerCnxn - Error sending data synchronously \njava.nio.channels.\w+Exception", "one that asked `srvr`"),
     (
+        r"NIOServerCnxnFactory - Ignoring unexpected runtime exception\njava.nio.channels.CancelledKeyException",
+        "a client's connection ended while it was looked at",
+    ),
+    (
         r"Learner - Got zxid 0x[0-9a-f]+ expected 0x1$",
         "the first entry that a follower gets; so among Java servers too",
     ),
