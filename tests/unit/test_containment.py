@@ -292,7 +292,7 @@ def test_what_read_state_brings_is_checked(found: Any, words: str) -> None:
     with pytest.raises(ContractError, match=words):
         list(rules.state_pairs(MemoryStorage(), found))
     good = [(b"a", b""), (b"b", b"2")]
-    assert list(rules.state_pairs(MemoryStorage(), good)) == good
+    assert list(rules.state_pairs(MemoryStorage(), good)) == [([b"a", b"b"], [b"", b"2"])]
 
 
 def test_what_other_parts_return_is_checked() -> None:
