@@ -56,7 +56,7 @@ async def tree(
             inner[parent(here)].append(here)
     if session.json:
         session.answer(_nested(path, found, inner))
-        return _told(refused)
+        return told(refused)
     print(path + (_long(found[path]) if long else ""))
     stack = [(here, "", at == len(inner[path]) - 1) for at, here in enumerate(sorted(inner[path]))][::-1]
     while stack:
@@ -65,10 +65,11 @@ async def tree(
         children = sorted(inner[here])
         indent += "    " if last else "│   "
         stack += [(child, indent, at == len(children) - 1) for at, child in enumerate(children)][::-1]
-    return _told(refused)
+    return told(refused)
 
 
-def _told(refused: list[KeeperError]) -> int:
+def told(refused: list[KeeperError]) -> int:
+    """Name on stderr what could not be read; the exit code."""
     for error in refused:
         print(f"corekit: {describe(error)}", file=sys.stderr)
     return EXIT_UNREAD if refused else EXIT_OK
@@ -141,7 +142,7 @@ async def find(
             print(here)
     if session.json:
         session.answer(rows)
-    return _told(refused)
+    return told(refused)
 
 
 Condition = Callable[[str, Stat], bool]
@@ -241,7 +242,7 @@ async def grep(
             print("\n".join(f"{node.path}:{line}" for _, line in lines))
     if session.json:
         session.answer(rows)
-    return _told(refused) or (EXIT_OK if hits else 1)
+    return told(refused) or (EXIT_OK if hits else 1)
 
 
 # --------------------------------------------------------------------------------------------- top
@@ -304,7 +305,7 @@ async def top(
                 for here in chosen
             ]
         )
-        return _told(refused)
+        return told(refused)
     rows = [
         (
             here,
@@ -316,4 +317,4 @@ async def top(
         for here in chosen
     ]
     print_table(("path", "size", "children", "subtree", "descendants"), rows)
-    return _told(refused)
+    return told(refused)

@@ -371,6 +371,7 @@ def test_what_may_not_be_read_does_not_hide_the_rest(tool: Tool, root: str) -> N
         (("find", root), f"{root}/open"),
         (("grep", "found", root), f"{root}/open:found me"),
         (("top", root), f"{root}/open"),
+        (("lock", "list", root), ""),
     ):
         done = tool.run(*words)
         assert shown in done.stdout

@@ -12,7 +12,7 @@ import typer
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import JsonOption, Session, Target, command
 from corekit.cli.output import print_table
-from corekit.errors import EXIT_NOT_ACQUIRED, UserError
+from corekit.errors import EXIT_NOT_ACQUIRED, KeeperError, UserError
 from corekit_recipes.commands.holding import Hold, Rules, granted, hold
 
 if TYPE_CHECKING:
@@ -126,31 +126,34 @@ def acquire(
     return hold(target, path, take, command or (), rules)
 
 
-async def lock_list(session: Session, path: PathArgument = "/") -> None:
-    """List the locks below a path, with their holders.
+async def lock_list(session: Session, path: PathArgument = "/") -> int:
+    """List the locks below a path, with their holders. Ends with 3 if something could not be read.
 
     [bold]Example[/bold]
 
       corekit lock list /locks
     """
     from corekit.cli.nodes import below
+    from corekit.cli.tree_find import told
     from corekit_recipes.lock import entries
     from corekit_recipes.naming import line
 
     found = []
-    async for here, children in below(session.zk, path):
+    refused: list[KeeperError] = []
+    async for here, children in below(session.zk, path, None, refused):
         if line(children.names):
             contenders = await entries(session.zk, here)
             if contenders:
                 found.append((here, contenders))
     if session.json:
         session.answer([{"path": here, "holder": _object(who[0]), "waiting": len(who) - 1} for here, who in found])
-        return
+        return told(refused)
     rows = [
         (here, who[0].identifier, _since(who[0]), f"0x{_unsigned(who[0].session_id):x}", str(len(who) - 1))
         for here, who in found
     ]
     print_table(("lock", "holder", "since", "session", "waiting"), rows)
+    return told(refused)
 
 
 async def lock_show(session: Session, path: PathArgument) -> int:
