@@ -97,6 +97,14 @@ class Rounds:
                 learner.round = leader.ping(learner)
         self._check()
 
+    def pinged(self, learner: LearnerLink) -> None:
+        """A ping outside of `_begin`: who has come since takes part in the round with it.
+
+        Otherwise a round would never end whose learners have all connected anew, and with it every sync.
+        """
+        if self._running and not learner.round:
+            learner.round = learner.pings
+
     def answered(self, learner: LearnerLink) -> None:
         """A learner answered one ping; pings are answered in order."""
         learner.pongs += 1

@@ -346,6 +346,7 @@ class Leader:
             self._next_ping = now + options.tick_ms // 2
             for learner in self.learners.values():
                 self.ping(learner)
+                self.rounds.pinged(learner)
         self.wake_at = min(self._next_ping, self._retire_at)
         if self._rollover_by != NEVER:
             self.wake_at = now + ROLLOVER_POLL_MS
