@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.prepared import Prepared
 from tests.conftest import Site, running_site
 from tests.support.rawzk import RawClient
 
@@ -36,9 +37,10 @@ def until(fulfilled: Callable[[], Any], what: str, seconds: float = PATIENCE) ->
 class Tool:
     """Starts `corekit` with a server in $COREKIT_HOSTS; kills what is left at the end."""
 
-    def __init__(self, hosts: str, directory: Path) -> None:
+    def __init__(self, hosts: str, directory: Path, prepared: Prepared) -> None:
         self.hosts = hosts
         self.directory = directory
+        self._prepared = prepared
         self._started: list[subprocess.Popen[str]] = []
 
     def environ(self, **variables: str) -> dict[str, str]:
@@ -70,6 +72,8 @@ class Tool:
         self, *arguments: str, text: str | None = None, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, with `text` as its standard input."""
+        if env is None:
+            return self._prepared.run(arguments, self.environ(), self.directory, text, PATIENCE)
         process = self.start(*arguments, env=env, stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL)
         out, err = process.communicate(text, timeout=PATIENCE)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -108,13 +112,20 @@ def cli_server(tmp_path_factory: pytest.TempPathFactory, site_name: str) -> Iter
         yield running
 
 
+@pytest.fixture(scope="session")
+def prepared() -> Iterator[Prepared]:
+    one = Prepared()
+    yield one
+    one.close()
+
+
 @pytest.fixture
-def make_tool(tmp_path: Path) -> Iterator[Callable[[str], Tool]]:
+def make_tool(tmp_path: Path, prepared: Prepared) -> Iterator[Callable[[str], Tool]]:
     """`make_tool(hosts)`."""
     made: list[Tool] = []
 
     def make(hosts: str) -> Tool:
-        made.append(Tool(hosts, tmp_path))
+        made.append(Tool(hosts, tmp_path, prepared))
         return made[-1]
 
     yield make
