@@ -8,7 +8,6 @@
 
    Not here: what is written, and what a failure means (journal.py). */
 
-#define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
