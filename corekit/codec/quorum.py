@@ -208,6 +208,7 @@ def _authinfo(data: bytes, at: int, end: int, count: int, limit: int) -> tuple[A
 # ------------------------------------------------------------------------------------ data of packets
 _LEARNER_INFO = Struct(">qiq")
 _REQUEST = Struct(">qii")
+REQUEST_HEAD_BYTES = _REQUEST.size
 _SESSION = Struct(">qi")
 _VALID = Struct(">qB")
 
@@ -237,10 +238,10 @@ def request(session_id: int, cxid: int, op: int, body: bytes) -> bytes:
 
 def parse_request(data: bytes | None) -> tuple[int, int, int, bytes]:
     """(session id, cxid, op, body) of a REQUEST."""
-    if data is None or len(data) < 16:
+    if data is None or len(data) < REQUEST_HEAD_BYTES:
         raise ProtocolError("forwarded request is cut short")
     session_id, cxid, op = _REQUEST.unpack_from(data)
-    return session_id, cxid, op, data[16:]
+    return session_id, cxid, op, data[REQUEST_HEAD_BYTES:]
 
 
 def sessions(touched: Iterable[tuple[int, int]]) -> bytes:

@@ -15,6 +15,7 @@ FEED_BACKLOG_BYTES = 32 * 1024  # unsent bytes at which the feed of a learner pa
 FEED_ENTRIES_MAX = 500_000  # a learner this many entries behind gets a snapshot, however large
 SNAP_BYTES_A_ZNODE = 1024  # of a snapshot: so much costs about as much as one znode more
 LIVE_BACKLOG_BYTES = 64 * 1024 * 1024  # unsent bytes at which a learner that does not read is dropped
+HELD_BYTES_MAX = 256 * 1024 * 1024  # requests of a learner that wait behind its syncs; more drops it
 ELECTION_BACKLOG_BYTES = 256 * 1024  # unsent bytes at which notifications to a peer are skipped
 NEVER = 1 << 62
 

@@ -21,7 +21,7 @@ from corekit.codec import ops
 from corekit.codec import quorum as wire
 from corekit.codec.quorum import PacketReader, packet
 from corekit.errors import ProtocolError
-from corekit_zab.options import NEVER
+from corekit_zab.options import HELD_BYTES_MAX, NEVER
 from corekit_zab.quorum import OBSERVER
 from corekit_zab.sync import Feed
 
@@ -47,8 +47,8 @@ class LearnerLink:
     """
 
     __slots__ = (
-        "_requests", "_syncs", "accepted", "acked", "due", "due_ms", "feed", "heard_ms", "id", "leader", "live",
-        "peer", "peer_zxid", "pings", "pongs", "reader", "round", "sid", "slow", "state", "voter",
+        "_held", "_requests", "_syncs", "accepted", "acked", "due", "due_ms", "feed", "heard_ms", "id", "leader",
+        "live", "peer", "peer_zxid", "pings", "pongs", "reader", "round", "sid", "slow", "state", "voter",
     )  # fmt: skip
 
     def __init__(self, leader: Leader, link: int, peer: str) -> None:
@@ -72,6 +72,7 @@ class LearnerLink:
         self.feed: Feed | None = None
         self.reader = PacketReader()
         self._requests: deque[tuple[int, int, int, bytes, wire.AuthInfo]] = deque()
+        self._held = 0  # bytes of these
         self._syncs = 0  # asked and not answered
 
     # ---------------------------------------------------------------------------------------- endpoint
@@ -113,8 +114,12 @@ class LearnerLink:
                 host.touch(self.sid, touched)
             leader.rounds.answered(self)
         elif kind == wire.REQUEST and self.state == UPTODATE:
-            self._requests.append((*wire.parse_request(body), authinfo or ()))
+            request = wire.parse_request(body)
+            self._requests.append((*request, authinfo or ()))
+            self._held += wire.REQUEST_HEAD_BYTES + len(request[3])
             self._take_requests()
+            if self._held > HELD_BYTES_MAX:
+                raise ProtocolError(f"server.{self.sid} has {self._held} bytes of requests behind its syncs")
         elif kind == wire.REVALIDATE and self.state == UPTODATE:
             for session_id, timeout_ms in wire.parse_sessions(body):
                 valid = host.revalidate(self.sid, session_id, timeout_ms)
@@ -133,6 +138,7 @@ class LearnerLink:
         leader, requests = self.leader, self._requests
         while requests and (requests[0][2] == ops.SYNC or not self._syncs):
             session_id, cxid, op, body, identities = requests.popleft()
+            self._held -= wire.REQUEST_HEAD_BYTES + len(body)
             if op == ops.SYNC:
                 self._syncs += 1
                 leader.rounds.ask(self, session_id, cxid)
