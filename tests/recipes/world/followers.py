@@ -72,7 +72,8 @@ class Story:
         """Read until the story is over and `seen` the last state; waits are cut short and begun again."""
         states: list[T] = []
         while not (self.over.is_set() and states and seen(states[0])):
-            patience = LONG * self.world.random(f"patience {self.world.now}").random() ** 3  # often very short
+            # Often very short, but so long that time goes on: in the same moment it would be the same again, for ever.
+            patience = LONG * max(1e-9, self.world.random(f"patience {self.world.now}").random() ** 3)
             with trio.move_on_after(patience):
                 states[:] = [await anext(source)]
                 self.world.count("bodies")

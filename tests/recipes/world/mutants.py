@@ -452,7 +452,7 @@ def change_lost_when_a_wait_is_cut_short(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Mapped, "__anext__", next_)
 
 
-@mutant("group", 6, first=104)
+@mutant("group", 6, first=163)
 def watch_kept_of_a_node_not_yet_read(patch: pytest.MonkeyPatch) -> None:
     """A node that was made while it was found missing is watched, and the reading of it is cut short."""
 
