@@ -110,7 +110,7 @@ async def _measure(zks: list[Client], kind: str, base: str, seconds: float, flig
             number += 1
             try:
                 await zk.call(_request(kind, lane, number, data))
-            except Exception:
+            except Exception:  # counted; too many are raised
                 errors += 1
                 if errors > 1000:
                     raise

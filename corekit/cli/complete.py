@@ -49,7 +49,7 @@ def complete_path(ctx: typer.Context, incomplete: str) -> list[str]:
 
     try:
         return anyio.run(ask, backend="trio")
-    except Exception:
+    except Exception:  # no server or no right: completion offers nothing, and says nothing into the line
         return []
 
 

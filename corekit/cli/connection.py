@@ -283,7 +283,7 @@ def command(
                 code = run_async(lambda: _once(function, target, json, values))
         raise typer.Exit(code or 0)
 
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 

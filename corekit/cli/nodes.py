@@ -108,8 +108,8 @@ async def read_all(zk: Client, paths: Iterable[str]) -> AsyncIterator[Node]:
 
     def requests() -> Iterable[op.Request[object]]:
         for here in listed:
-            yield op.get_nullable(here)  # type: ignore[misc]
-            yield op.get_acl(here)  # type: ignore[misc]
+            yield op.get_nullable(here)  # type: ignore[misc]  # `Request` is invariant; the two
+            yield op.get_acl(here)  # type: ignore[misc]  # ... kinds of answers come in turns
 
     answers = zk.stream(requests(), flight=200, errors=True)
     for here in listed:

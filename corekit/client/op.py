@@ -100,7 +100,7 @@ class MultiRequest(Request[list[Any]]):
             if header.type == ops.ERROR:
                 results.append(reader.int())
             elif header.type == ops.CREATE:  # also the answer to a create2: servers leave out its Stat in a multi
-                results.append(Created(_path(reader, skip), None))  # type: ignore[arg-type]
+                results.append(Created(_path(reader, skip), None))  # type: ignore[arg-type]  # a create outside has one
             else:
                 results.append(part.decode(reader, skip))
         return results

@@ -95,7 +95,7 @@ class Call(Generic[T]):
         """The answer's value, or raise its error. Only when `done`."""
         if self.error is not None:
             raise self.error
-        return self.value  # type: ignore[return-value]
+        return self.value  # type: ignore[return-value]  # without an error there is one
 
 
 class Opened(NamedTuple):

@@ -59,9 +59,9 @@ class Stream(Generic[T]):
                     raise
         if call.error is not None:
             if self._errors:
-                return call.error  # type: ignore[return-value]
+                return call.error  # type: ignore[return-value]  # asked for with `errors`
             raise call.error
-        return call.value  # type: ignore[return-value]
+        return call.value  # type: ignore[return-value]  # without an error there is one
 
     def _fill(self) -> None:
         runner = self._runner

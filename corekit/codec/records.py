@@ -57,6 +57,7 @@ def record(cls: type[R]) -> type[R]:
     """Make a slotted dataclass of the class, with its layout taken from the annotations."""
     made = dataclass(slots=True)(cls)
     hints = get_type_hints(made, include_extras=True)
+    # mypy does not see in a type variable that it is a dataclass now.
     made.layout = tuple((name, hints[name].__metadata__[0]) for name in made.__dataclass_fields__)  # type: ignore[attr-defined]
     return made
 

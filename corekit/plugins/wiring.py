@@ -73,7 +73,7 @@ class _Events:
         for one, call in self._calls[hook]:
             try:
                 call(**arguments)
-            except Exception:
+            except Exception:  # what only looks on must not stop the server
                 _log.exception("%s failed in %s", one, hook)
 
     def server_started(self, addresses: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ class Observing:
             try:
                 method(*arguments)
             except Exception as error:  # an observer must never break a request
-                self._unbind(method.__self__, error)  # type: ignore[attr-defined]
+                self._unbind(method.__self__, error)  # type: ignore[attr-defined]  # it is a bound method
 
     def _unbind(self, observer: Observer, error: Exception) -> None:
         for methods in (

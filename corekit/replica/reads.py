@@ -105,7 +105,7 @@ class Reads:
         path, watch = reader.string(), reader.bool()
         record = self._readable(connection, path)
         if watch:
-            self._watches.data.add(path, connection, STANDARD)  # type: ignore[arg-type]
+            self._watches.data.add(path, connection, STANDARD)  # type: ignore[arg-type]  # `_readable` refused None
         return record
 
     def _exists(self, connection: Connection, body: bytes) -> bytes:
@@ -129,7 +129,7 @@ class Reads:
         path, watch = reader.string(), reader.bool()
         record = self._readable(connection, path)
         if watch:
-            self._watches.child.add(path, connection, STANDARD)  # type: ignore[arg-type]
+            self._watches.child.add(path, connection, STANDARD)  # type: ignore[arg-type]  # `_readable` refused None
         return record, self._names(path or paths.ROOT)
 
     def _names(self, path: bytes) -> bytes:
@@ -290,7 +290,7 @@ def _paths(reader: Reader) -> list[bytes]:
     found = reader.vector(Reader.string)
     if found is None or None in found:
         raise ProtocolError("null list of paths")
-    return found  # type: ignore[return-value]
+    return found  # type: ignore[return-value]  # no None is in it, see above
 
 
 def _redacted(acl: Acl) -> Acl:

@@ -140,7 +140,7 @@ class HttpServer:
             return text(403, "requests from web pages of other sites are refused")
         try:
             return await self._handler(request)
-        except Exception:
+        except Exception:  # one request must not end the port
             log.exception("admin request %s %s failed", request.method, request.path)
             return text(500, "internal error, see the server's log")
 

@@ -94,6 +94,7 @@ def read_pairs(database: Database, generation: int) -> Iterator[tuple[bytes, byt
     """
     moment = database.state.snapshot()
     start, end = generation_prefix(generation), generation_prefix(generation + 1)
+    # Its stub knows nothing of raw mode, in which keys and values are bytes.
     items: Iterator[tuple[bytes, bytes]] = moment.items(from_key=start, read_opt=read_options(end))  # type: ignore[assignment]
     while chunk := list(islice(items, _PAIRS_AT_A_TIME)):
         yield from [(key[_PREFIX_BYTES:], value) for key, value in chunk]
