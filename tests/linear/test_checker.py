@@ -216,6 +216,20 @@ def test_without_versions_too() -> None:
     assert not check(history).violations
 
 
+def test_a_set_without_a_version_may_come_before_the_znode_is_made_anew() -> None:
+    """Parts of a multi are told no version. This one was left to the new znode, whose versions it does not fit."""
+    history = [
+        op("a", "set", 0, 1, value="1", version=13),
+        op("a", "set", 2, 5, value="2"),
+        op("b", "delete", 2, 5),
+        op("c", "create", 2, 5, value="3"),
+        op("d", "get", 3, 4, value="3", version=0),
+        op("a", "set", 6, 7, value="4", version=1),
+    ]
+    assert not check(history).violations
+    assert check([*history, op("d", "get", 8, 9, value="2", version=0)]).violations
+
+
 def test_what_takes_too_much_effort_is_said_to_be_undecided() -> None:
     verdict = check(random_history(Random(6), 500, 8), effort=100)
     assert verdict.undecided == ["/k"]

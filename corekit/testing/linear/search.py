@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from corekit.testing.linear.history import CREATE, DELETE, GET, OK, READS, Operation
+from corekit.testing.linear.history import CREATE, DELETE, GET, OK, READS, SET, Operation
 from corekit.testing.linear.znode import (
     ANYTHING,
     IMPOSSIBLE,
@@ -177,7 +177,7 @@ class Search:
             if now is not IMPOSSIBLE:
                 after.add(self._absorb((now, mask)))
             tried = {pending.same}
-            ceiling = None if needs is None else self._ceiling(needs, mask)
+            ceiling = None if needs is None else self._ceiling(needs, state, mask)
             for other in self._pending:
                 if mask & other.bit or other.same in tried:
                     continue
@@ -200,17 +200,23 @@ class Search:
         used.append(mine)
         return True
 
-    def _ceiling(self, needs: int, mask: int) -> int:
-        """The highest version that is of use on the way to version `needs`.
+    def _ceiling(self, needs: int, state: State, mask: int) -> int:
+        """The highest version that is of use on the way from `state` to version `needs`.
 
         Versions only fall when the znode is removed and made again. If operations on their way can do that, versions
-        are of use that others of them need.
+        are of use that others of them need; and sets that fit any version (parts of a multi are not told theirs) may
+        have to come before that, on top of what the version is by then.
         """
         left = [one.operation for one in self._pending if not mask & one.bit]
         kinds = {one.kind for one in left}
         if CREATE not in kinds or DELETE not in kinds:
             return needs
-        return max(needs, *(version_after(one) for one in left if one.known or one.kind == DELETE))
+        highest = max(needs, *(version_after(one) for one in left if one.known or one.kind == DELETE))
+        anywhere = sum(one.kind == SET and one.result == OK and one.version is None for one in left)
+        if not anywhere:
+            return highest
+        now = state[1] if isinstance(state, tuple) and isinstance(state[1], int) else 0
+        return max(highest, now) + anywhere
 
     def _needed(self, configs: set[Config]) -> set[Config]:
         """Without those that only used more of the unknown outcomes than others."""
