@@ -283,7 +283,7 @@ class Client(Operations):
             await Client(self._runner, self._chroot, self._seconds, session).call(request)
             yield stream
         finally:
-            unused = session.watches.forget_stream(stream)
+            unused = session.watches.forget_stream(stream) and not session.will_watch(full)
             if unused and session is self._runner.session and self.state.state.connected:
                 self._submit(Call(op.remove_watches(path), self._chroot))
 

@@ -58,7 +58,7 @@ class Lease:
     """`async with zk.lease() as lease:` runs the body in a cancel scope.
 
     Raises `LeaseLost` on leaving if the body was cut short, outlived the lease, or was told by the end of its session
-    before it was cancelled.
+    before it was cancelled; and on entering, instead of running the body, if the lease is over already.
 
     Attributes:
         session_id: the session that the body depends on.
@@ -126,13 +126,15 @@ class Lease:
         return self
 
     def __enter__(self) -> Self:
-        session = self._session
-        assert session is not None, "prove() comes first"
+        session = self.session
         self._scope.deadline = session.safe_until - self._seconds
-        if session.ended is None:
-            session.leases += 1
-        else:
+        if session.ended is not None:
             self.lose("the session has ended")
+        elif self.remaining() <= 0:
+            self.lose("no heartbeat in time")
+        if self.lost is not None:
+            raise self._error()  # a cancelled body would still run to its first await
+        session.leases += 1
         self._runner.leases.add(self)
         self._runner.wake_beats()
         self._scope.__enter__()
@@ -172,5 +174,8 @@ class Lease:
             self.lost = "no heartbeat in time"
         self._over = True
         if self.lost is not None and (error is None or ours or isinstance(error, SessionExpiredError)):
-            raise LeaseLost(f"{self.lost}; session 0x{self.session_id & 0xFFFFFFFFFFFFFFFF:x}") from error
+            raise self._error() from error
         return ours
+
+    def _error(self) -> LeaseLost:
+        return LeaseLost(f"{self.lost}; session 0x{self.session_id & 0xFFFFFFFFFFFFFFFF:x}")

@@ -22,7 +22,14 @@ from corekit.client.stream import Stream
 from corekit.client.tree import Walk, delete_tree
 from corekit.client.types import Children, Created, Data, Identity
 from corekit.codec import ops
-from corekit.errors import KeeperError, NoAuthError, NodeExistsError, NoNodeError, keeper_error
+from corekit.errors import (
+    KeeperError,
+    NoAuthError,
+    NodeExistsError,
+    NoNodeError,
+    SessionExpiredError,
+    keeper_error,
+)
 from corekit.model.stat import Stat
 
 T = TypeVar("T")
@@ -202,7 +209,11 @@ class Operations:
                 await self.ensure(parent(path), acl=acl)
 
     async def ensure(self, path: str, *, acl: Acl | None = None) -> None:
-        """Make sure that a node and all its parents exist. Safe to repeat, and repeated when the outcome is unknown."""
+        """Make sure that a node and all its parents exist.
+
+        Safe to repeat, and repeated when the outcome is unknown, also in the session that takes the place of an expired
+        one.
+        """
         full = path_text(under(self._chroot, path_bytes(path.rstrip("/") or "/")))
         await Operations(self._runner, b"", self._seconds, self._session)._ensure(
             full, self.default_acl if acl is None else acl
@@ -223,6 +234,9 @@ class Operations:
                 return
             except OutcomeUnknown:
                 pass
+            except SessionExpiredError:
+                if self._session is not None or not self._runner.options.renew:
+                    raise
 
     async def set(self, path: str, data: bytes | None, version: int = -1) -> Stat:
         """Replace the data and return the new Stat.

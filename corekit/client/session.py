@@ -186,6 +186,11 @@ class Session:
         return error
 
     # Calls
+    def will_watch(self, path: bytes) -> bool:
+        """Whether an answer that is still to come may set a one-shot watch on this path."""
+        pending = self.connection.pending if self.connection is not None else ()
+        return any(call.watch is not None and call.watch.path == path for call in [*pending, *self.queue])
+
     def submit(self, call: Call[Any]) -> None:
         """Send a call as soon as its turn comes. `Connection.take` then has bytes, if a connection is open."""
         if self.ended is not None:

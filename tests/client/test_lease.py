@@ -159,3 +159,14 @@ async def test_a_stopped_server(server_factory) -> None:
         os.kill(running.pid, signal.SIGCONT)
         with anyio.fail_after(10):
             await zk.wait_connected()
+
+
+async def test_what_is_over_does_not_begin(session, proxy: Proxy, expire) -> None:
+    async with session(proxy.hosts) as zk:
+        lease = await zk.lease().prove()
+        await expire(zk)
+        with pytest.raises(LeaseLost, match="the session has ended"), lease:
+            pytest.fail("another may hold what the lease was for")
+        late = await zk.lease(margin=zk.session_timeout + 1).prove()
+        with pytest.raises(LeaseLost, match="no heartbeat in time"), late:
+            pytest.fail("there is no time left")

@@ -105,6 +105,28 @@ async def test_two_streams_share_a_path(zk: Client, session) -> None:
         assert second.pending() == 0
 
 
+async def test_a_closed_stream_leaves_watches_that_are_being_set(zk: Client, session, proxy: Proxy) -> None:
+    """The server forgets all watches of a path at once, also one whose answer is still on its way."""
+    await zk.create("/a")
+    got: list[Watch] = []
+
+    async def read(client: Client) -> None:
+        got.append((await client.get_watch("/a"))[1])
+
+    async with session(proxy.hosts) as other:
+        async with anyio.create_task_group() as tasks:
+            async with other.watch("/a"):
+                proxy.deaf = True
+                tasks.start_soon(read, other)
+                await anyio.wait_all_tasks_blocked()
+            assert not got
+            proxy.deaf = False
+        await other.sync()
+        await zk.set("/a", b"1")
+        with anyio.fail_after(3):
+            assert (await got[0]).type is EventType.DATA_CHANGED
+
+
 async def test_watches_are_restored(zk: Client, session, proxy: Proxy) -> None:
     """One-shot watches fire for what happened meanwhile; persistent ones say RESYNC and go on."""
     for path in ("/changed", "/deleted", "/quiet"):

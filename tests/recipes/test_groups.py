@@ -195,6 +195,9 @@ async def test_instances_as_curator_writes_them() -> None:
     ours = Instance("api", "h", 1, payload=[1])
     assert decode(ours.encode()) == ours
     assert decode(b"not json") is decode(b"[]") is decode(b'{"name": 1}') is None
+    for nonsense in ("much", None, -1, [2], float("nan"), float("inf")):
+        odd = Instance("api", "h", 1, payload={"load": nonsense, "weight": nonsense})
+        assert (odd.load, odd.weight) == (0, 1)
 
 
 @pytest.mark.parametrize("recursive", [True, False])

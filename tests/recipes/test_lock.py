@@ -9,13 +9,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 from anyio.abc import TaskGroup
-from corekit_recipes.contender import Grant
-from corekit_recipes.lock import Lock
+from corekit_recipes.contender import Contender, Grant
+from corekit_recipes.lock import Lock, blocks_writer
 from corekit_recipes.multilock import MultiLock
 from corekit_recipes.naming import Layout, Want, distance, line, new_prefix, parse
 from corekit_recipes.rwlock import ReadWriteLock
 
 from corekit.client import Client, LeaseLost, NotAcquired, State, op
+from corekit.errors import SessionExpiredError
 from tests.client.proxy import Proxy, proxy_to
 from tests.client.waiting import until
 from tests.recipes.checker import Record
@@ -188,6 +189,28 @@ async def test_a_waiter_whose_session_expires_begins_anew(zk: Client, session, p
         await until(lambda: is_true(bool(got)))
     assert got[0].session_id != before
     assert got[0].token > first.token
+
+
+async def test_a_wait_that_meets_no_connection_ends_with_its_session(zk: Client, session, proxy: Proxy, expire) -> None:
+    """In the next session it would wait on without a place in the line."""
+    ended = anyio.Event()
+
+    async def wait(contender: Contender, names: list[str]) -> None:
+        with pytest.raises(SessionExpiredError):
+            await contender.wait_turn(names, blocks_writer, True)
+        ended.set()
+
+    async with session(proxy.hosts) as other, Lock(zk, "/lock").hold(), anyio.create_task_group() as tasks:
+        contender = Contender(other, "/lock", Want.LOCK, Layout.KAZOO, b"")
+        names = await contender.join()
+        proxy.refusing = True
+        proxy.cut()
+        await other.wait_state(State.SUSPENDED)
+        tasks.start_soon(wait, contender, names)
+        await anyio.wait_all_tasks_blocked()
+        await expire(other)
+        with anyio.fail_after(3):
+            await ended.wait()
 
 
 async def is_true(value: bool) -> bool:

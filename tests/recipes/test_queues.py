@@ -275,3 +275,20 @@ async def test_names() -> None:
     names = ["entry-100-0000000002", "x", "entry-005-0000000009", "entry-100-0000000001", "entry-1000-1"]
     assert in_order(names) == ["entry-005-0000000009", "entry-100-0000000001", "entry-100-0000000002"]
     assert in_order(["qn--2147483648", "qn-2147483647"]) == ["qn-2147483647", "qn--2147483648"]
+
+
+async def test_no_wait_is_one_try(zk: Client) -> None:
+    queue = Queue(zk, "/q")
+    assert await queue.take(wait=0) is None
+    await queue.put(b"1")
+    assert await queue.take(wait=0) == b"1"
+
+
+async def test_a_stranger_among_the_items_is_no_free_item(zk: Client, session, proxy: Proxy) -> None:
+    """Who waits sleeps, though there is a node that nobody has claimed."""
+    async with session(proxy.hosts) as other:
+        await zk.ensure("/q/entries/stranger")
+        with pytest.raises(NotAcquired):
+            async with ClaimQueue(other, "/q").claim(wait=0.5):
+                pass
+    assert len(proxy.sent[-1]) < 2000

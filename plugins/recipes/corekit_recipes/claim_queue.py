@@ -127,7 +127,7 @@ class ClaimQueue:
             await zk.ensure(self.taken)
             return
         try:
-            if set(names.names) <= set(taken.names):
+            if set(in_order(names.names)) <= set(taken.names):
                 changed = anyio.Event()
 
                 async def tell(watch: Watch) -> None:
@@ -182,13 +182,12 @@ class _Claim:
     async def _confirmed(self, name: str) -> Item | None:
         """The item, if it is still there and the mark is ours."""
         zk, path = self.queue.zk, join(self.queue.taken, name)
-        if not await confirm(zk, path, self.lease):
-            return None
         try:
-            data, (mark, stat) = await zk.gather(op.get(join(self.queue.entries, name)), op.get(path))
+            data, (mark, marked) = await zk.gather(op.get(join(self.queue.entries, name)), op.get(path))
         except NoNodeError:
             return None
-        if mark != self.guid:
+        stat = await confirm(zk, path, self.lease)
+        if stat is None or mark != self.guid or stat.czxid != marked.czxid:
             return None
         return Item(name, data.data, grant_of(zk, stat.czxid, path, self.lease))
 

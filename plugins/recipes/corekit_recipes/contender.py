@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from corekit.client import Client, Lease, NotAcquired, OutcomeUnknown, op
+from corekit.client import Client, Lease, NotAcquired, OutcomeUnknown, Stat, op
 from corekit.client.op import Request
 from corekit.client.paths import join, name
 from corekit.errors import ConnectionLossError, CorekitError, KeeperError, NoNodeError, SessionExpiredError
@@ -69,7 +69,7 @@ class Contender:
     """A node of ours in a line, from `join` to `leave`. One use."""
 
     def __init__(self, zk: Client, line_path: str, want: Want, layout: Layout, data: bytes) -> None:
-        self.zk = zk
+        self.zk = zk.bound()  # a wait must end with the session, or it goes on without a place in the line
         self.line_path = line_path
         self.prefix = new_prefix(layout, want)
         self.data = data
@@ -270,7 +270,7 @@ class Turn:
         if not await contender.wait_turn(names, self._blocks, patient):
             return False
         assert contender.path is not None
-        if not await confirm(contender.zk, contender.path, self.lease):
+        if await confirm(contender.zk, contender.path, self.lease) is None:
             return False
         self.grant = grant_of(contender.zk, contender.token, contender.path, self.lease)
         return True
@@ -285,11 +285,14 @@ def grant_of(zk: Client, token: int, path: str, lease: Lease) -> Grant:
     return Grant(token, path, lease.session_id, lease, zk.bound(lease))
 
 
-async def confirm(zk: Client, path: str, lease: Lease) -> bool:
-    """Prove the session alive, then see that a node is there and ours; the lease depends on it from now on."""
+async def confirm(zk: Client, path: str, lease: Lease) -> Stat | None:
+    """Prove the session alive, then see that a node is there and ours; the lease depends on it from now on.
+
+    Enter the lease at once: what is awaited in between may outlive the session.
+    """
     await lease.prove()
     stat = await zk.exists(path)
     if stat is None or stat.ephemeral_owner != lease.session_id:
-        return False
+        return None
     lease.depend_on(zk, path, stat.czxid)
-    return True
+    return stat

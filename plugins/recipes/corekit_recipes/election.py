@@ -18,7 +18,7 @@ import anyio
 
 from corekit.client import Client, LeaseLost
 from corekit.client.tasks import alongside
-from corekit.errors import SessionExpiredError
+from corekit.errors import RequestTimeoutError, SessionExpiredError
 from corekit_recipes.contender import Grant, Turn, granted
 from corekit_recipes.lock import Entry, blocks_writer, entries
 from corekit_recipes.naming import Layout, Want
@@ -123,7 +123,11 @@ class Latch:
             finally:
                 self._set(None)
 
-        await self.election.lead_always(lead)
+        while True:
+            try:
+                await self.election.lead_always(lead)
+            except RequestTimeoutError:
+                pass  # the client's `call_timeout`, without a connection
 
     def _set(self, term: Grant | None) -> None:
         self._term = term

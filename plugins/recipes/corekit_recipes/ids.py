@@ -83,7 +83,7 @@ async def worker_number(zk: Client, path: str, limit: int = 1024) -> AsyncIterat
         number = await _lowest_free(zk, path, limit, mark, tried)
         node = tried[-1]
         lease = zk.lease()
-        stat = await zk.exists(node) if await confirm(zk, node, lease) else None
+        stat = await confirm(zk, node, lease)
         if stat is None:
             raise LeaseLost(f"{node} was removed before the body began")
         with lease:

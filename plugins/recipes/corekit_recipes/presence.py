@@ -40,12 +40,11 @@ class Presence:
         except (NoNodeError, OutcomeUnknown, SessionExpiredError):
             self._missing.set()  # `keep` writes it
 
-    async def appear(self) -> None:
+    async def appear(self, zk: Client) -> None:
         """Make sure that the node is there, belongs to the present session, and holds the data."""
-        zk = self.zk
         while True:
             try:
-                if await self._made() or await self._adopted():
+                if await self._made(zk) or await self._adopted(zk):
                     return
             except SessionExpiredError:
                 if not zk.renews:
@@ -53,19 +52,18 @@ class Presence:
             except (NoNodeError, BadVersionError, OutcomeUnknown):
                 pass  # it is looked at again
 
-    async def _made(self) -> bool:
+    async def _made(self, zk: Client) -> bool:
         try:
-            self.session_id = (await self.zk.create(self.path, self.data, ephemeral=True)).stat.ephemeral_owner
+            self.session_id = (await zk.create(self.path, self.data, ephemeral=True)).stat.ephemeral_owner
         except NoNodeError:
-            await self.zk.ensure(parent(self.path))
+            await zk.ensure(parent(self.path))
             return False
         except (NodeExistsError, OutcomeUnknown):
             return False
         return True
 
-    async def _adopted(self) -> bool:
+    async def _adopted(self, zk: Client) -> bool:
         """There is such a node: take ours; remove that of an earlier session of ours; wait for a stranger's to go."""
-        zk = self.zk
         (data, stat), changed = await zk.get_watch(self.path)
         if stat.ephemeral_owner == zk.session_id:
             if data != self.data:
@@ -80,14 +78,14 @@ class Presence:
 
     async def keep(self) -> None:
         """Make the node again whenever it is missing, until cancelled."""
-        zk = self.zk
+        zk = self.zk.within(None)
         while True:
             missing = self._missing
             zk.watch_removal(self.path, missing.set)
             async with alongside(self._until_lost):
                 await missing.wait()
             self._missing = anyio.Event()  # before it appears: what is missed from now on is seen to next
-            await self.appear()
+            await self.appear(zk)
 
     async def _until_lost(self) -> None:
         async for change in self.zk.states():
@@ -116,7 +114,7 @@ async def presence(zk: Client, path: str, data: bytes = b"") -> AsyncIterator[Pr
     """`async with presence(zk, "/members/host1", b"10.0.0.1"): ...`"""
     here = Presence(zk, path, data)
     try:
-        await here.appear()
+        await here.appear(zk)
         async with alongside(here.keep):
             yield here
     finally:

@@ -15,6 +15,7 @@ PATH/qn-<sequence>, as Curator's SimpleDistributedQueue.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -118,22 +119,16 @@ class Queue:
         return None
 
     async def take(self, wait: float | None = None) -> bytes | None:
-        """Remove and return the next item; wait for one. None after `wait` seconds (None: never)."""
-        with anyio.move_on_after(wait) as limit:
-            while True:
-                item = await self._shielded_take(limit)
-                if item is not None:
-                    return item
+        """Remove and return the next item; wait for one. None after `wait` seconds (None: never; 0: it tries once)."""
+        deadline = math.inf if wait is None else anyio.current_time() + wait
+        while True:
+            item = await self.try_take()  # the end of the wait does not interrupt it: what is removed must be returned
+            if item is not None:
+                return item
+            with anyio.CancelScope(deadline=deadline) as limit:
                 await self._until_changed()
-        return None
-
-    async def _shielded_take(self, limit: anyio.CancelScope) -> bytes | None:
-        """A take that the end of the wait does not interrupt: an item once removed must reach the caller."""
-        deadline, limit.deadline = limit.deadline, float("inf")
-        try:
-            return await self.try_take()
-        finally:
-            limit.deadline = deadline
+            if limit.cancelled_caught:
+                return None
 
     async def _until_changed(self) -> None:
         """Wait until there are items."""

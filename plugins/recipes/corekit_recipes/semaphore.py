@@ -5,7 +5,7 @@ session can have expired. Permits are given first come, first served; their toke
 semaphore when it is first used; who comes with another number is refused.
 Failures: as `lock.Lock`. A permit is made in one transaction with a check that its maker is still first in line, so
 that a maker that was frozen meanwhile cannot make one too many.
-Cost: 8 requests to take a free permit (those of a lock, 1 list, 1 transaction, 1 read), 1 to release.
+Cost: 7 requests to take a free permit (those of a lock, 1 list, 1 transaction), 1 to release.
 Znodes (kazoo's Semaphore): PATH, data = the number as text; PATH/<guid>, ephemeral, one for each permit, data =
 identifier; PATH-__lock__ is the line in which permits are made. With `layout=Layout.CURATOR` those of Curator's
 InterProcessSemaphoreV2: PATH/locks and PATH/leases/_c_<uuid>-lease-<sequence>; the number is not written there.
@@ -86,7 +86,7 @@ class _Permit:
     """An attempt to get a permit (`contender.Attempt`)."""
 
     def __init__(self, semaphore: Semaphore) -> None:
-        zk = semaphore.zk
+        zk = semaphore.zk.bound()
         self.lease = zk.lease(semaphore.margin)
         self.grant: Grant | None = None
         self._semaphore = semaphore
@@ -116,9 +116,7 @@ class _Permit:
             path = await self._make()
         finally:
             await self._place.leave()
-        if not await confirm(self._zk, path, self.lease):
-            return False
-        stat = await self._zk.exists(path)
+        stat = await confirm(self._zk, path, self.lease)
         if stat is None:
             return False
         self.grant = grant_of(self._zk, stat.czxid, path, self.lease)

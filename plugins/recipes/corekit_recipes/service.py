@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import time
 import uuid
@@ -27,7 +28,7 @@ from corekit.client import Client
 from corekit.client.follow import Mapped
 from corekit.client.paths import join
 from corekit.client.tasks import alongside
-from corekit.errors import CorekitError
+from corekit.errors import CorekitError, RequestTimeoutError
 from corekit_recipes.group import Group, Member
 from corekit_recipes.presence import presence
 
@@ -74,12 +75,17 @@ class Instance:
     @property
     def load(self) -> float:
         """What the instance says of its load; 0 if it says nothing."""
-        return float(self.payload.get("load", 0)) if isinstance(self.payload, dict) else 0.0
+        return self._number("load", 0.0)
 
     @property
     def weight(self) -> float:
         """Its share of the work; 1 if it says nothing."""
-        return float(self.payload.get("weight", 1)) if isinstance(self.payload, dict) else 1.0
+        return self._number("weight", 1.0)
+
+    def _number(self, key: str, default: float) -> float:
+        """From the payload, which strangers write: what is no number of 0 or more says nothing."""
+        said = self.payload.get(key) if isinstance(self.payload, dict) else None
+        return float(said) if isinstance(said, int | float) and 0 <= said < math.inf else default
 
 
 def decode(data: bytes) -> Instance | None:
@@ -164,8 +170,13 @@ class Services:
         pool = Pool(name, strategy)
 
         async def keep() -> None:
-            async for instances in self.follow(name):
-                pool.update(instances)
+            while True:
+                try:
+                    async for instances in self.follow(name):
+                        pool.update(instances)
+                except RequestTimeoutError:  # the client's `call_timeout`, without a connection
+                    if not pool.known.is_set():
+                        raise
 
         async with alongside(keep):
             await pool.known.wait()

@@ -164,7 +164,9 @@ class TaskBoard:
             return None
 
     async def result(self, id: str, wait: float | None = None) -> Result | None:
-        """Wait for a task's result; None if there is none after `wait` seconds (None: never)."""
+        """Wait for a task's result; None if there is none after `wait` seconds (None: never; 0: it looks once)."""
+        if wait == 0:
+            return await self.peek(id)
         with anyio.move_on_after(wait):
             while True:
                 stat, changed = await self.zk.exists_watch(join(self.results, id))

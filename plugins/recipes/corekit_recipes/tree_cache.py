@@ -25,7 +25,7 @@ from corekit.client import Client, Data, EventType, WatchStream, op
 from corekit.client.paths import join, parent
 from corekit.client.tasks import alongside
 from corekit.client.watches import Watch
-from corekit.errors import KeeperError, NoNodeError, SessionExpiredError, UnimplementedError
+from corekit.errors import KeeperError, NoNodeError, RequestTimeoutError, SessionExpiredError, UnimplementedError
 
 CHANGES_MAX = 10_000  # changes that nobody reads; the oldest are dropped then
 
@@ -105,6 +105,9 @@ class TreeCache:
                 await self.keep_one_by_one()
             except SessionExpiredError:
                 if not self.zk.renews:
+                    raise
+            except RequestTimeoutError:  # the client's `call_timeout`, without a connection
+                if not self.ready.is_set():
                     raise
 
     async def _follow(self, events: WatchStream) -> None:
@@ -194,6 +197,10 @@ class TreeCache:
                         watches[path] = await self._read_watched(path, touched)
                     except SessionExpiredError:
                         if not self.zk.renews:
+                            raise
+                        touched.add(path)
+                    except RequestTimeoutError:
+                        if not self.ready.is_set():
                             raise
                         touched.add(path)
                 self.ready.set()

@@ -92,7 +92,7 @@ class Worker:
         lease = zk.lease()
         try:
             await self._appear(zk, name)
-            if not await confirm(zk, join(board.workers, name), lease):
+            if await confirm(zk, join(board.workers, name), lease) is None:
                 return
             self.name = name
             with lease:

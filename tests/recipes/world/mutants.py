@@ -40,7 +40,7 @@ from corekit_recipes.double_barrier import DoubleBarrier
 from corekit_recipes.naming import line
 from corekit_recipes.presence import Presence
 
-from corekit.client import Client, EventType, Lease, OutcomeUnknown, Watch, WatchStream, op
+from corekit.client import Client, EventType, Lease, OutcomeUnknown, Stat, Watch, WatchStream, op
 from corekit.client.follow import ChildrenFollower, Mapped, over
 from corekit.client.paths import join, name
 from corekit.client.tasks import alongside
@@ -481,9 +481,9 @@ def worker_number_of_another_taken(patch: pytest.MonkeyPatch) -> None:
         return True
 
     patch.setattr(ids, "_take", take)
-    patch.setattr(ids, "confirm", lambda zk, path, lease: _proved(lease))
+    patch.setattr(ids, "confirm", _not_confirmed)
 
 
-async def _proved(lease: Lease) -> bool:
+async def _not_confirmed(zk: Client, path: str, lease: Lease) -> Stat | None:
     await lease.prove()
-    return True
+    return await zk.exists(path)

@@ -24,6 +24,11 @@ def test_promises_are_kept(name: str) -> None:
     assert run_seed(name, 1).counters["bodies"] > 0
 
 
+@pytest.mark.parametrize(("name", "seed", "servers"), [("ids", 113, 1), ("master_worker", 107, 3), ("topic", 121, 1)])
+def test_seeds_that_have_found_mistakes(name: str, seed: int, servers: int) -> None:
+    run_seed(name, seed, servers)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("servers", [1, 3])
 @pytest.mark.parametrize("name", SCENARIOS)
