@@ -6,6 +6,7 @@ the change is reviewed as a diff.
 
     servers 3 [observers=1] [tick=1000] [trust=no] [rollover=5] [snap=3]      first of all
     boot|kill|power|pause|resume|wipe 1 2 ...    damage 2 lose=3     what happens to servers
+    purge 1 2 [keep=1]                                               they write their state and shorten their logs
     cut 1 2      heal [1 2]     isolate 3                            directions of the network (a cut is one way)
     hang 2       go 2                                                its disk finishes no sync
     die 2 at=save_epochs [nth=2]                                     the process dies at that call
@@ -164,6 +165,15 @@ class Stage:
         for word in words:
             self._node(word).impaired = True
             self._node(word).disk.damage(int(options["lose"]))
+
+    def do_purge(self, words: list[str], options: dict[str, str]) -> None:
+        for word in words:
+            node = self._node(word)
+            node.replica.write_state()
+            node.disk.sync()
+            zxids = node.disk.durable.zxids
+            node.disk.purge(zxids[-1 - int(options.get("keep", "0"))])
+            node.disk.sync()
 
     def do_cut(self, words: list[str], options: dict[str, str]) -> None:
         self.cluster.net.cut(int(words[0]), int(words[1]))
