@@ -81,7 +81,11 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
                 clients[number] = RawClient("127.0.0.1", cluster.member(number).port, timeout=20.0)
                 if clients[number].handshake(30_000).timeout_ms == 0:
                     raise RawError("no session")
-            found = {number: dump(client) for number, client in clients.items()}
+            found = {}
+            for number, client in clients.items():
+                found[number] = dump(client)
+                for other in clients.values():  # a Java server takes seconds; sessions that wait would expire
+                    other.ping()
             for client in clients.values():
                 client.call(CLOSE_SESSION)
             zxids = {number: f"0x{one.zxid:x}" for number, one in found.items()}
