@@ -312,8 +312,7 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def failure(error: BaseException) -> BaseException:
     """What the process ends with because of `error`: a `UserError` in one line, or the error itself."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    error = _chief(error)
     if isinstance(error, KeyboardInterrupt):
         return typer.Exit(128 + signal.SIGINT)
     if isinstance(error, BrokenPipeError):
@@ -324,6 +323,18 @@ def failure(error: BaseException) -> BaseException:
     if isinstance(error, UserError) or not isinstance(error, CorekitError):
         return error
     return UserError(describe(error), exit_code(error))
+
+
+def _chief(error: BaseException) -> BaseException:
+    """The error of a group that says why it ended: an interrupt before what it brought about, which tells no more."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    inner = [_chief(one) for one in error.exceptions]
+    unexpected = [one for one in inner if not isinstance(one, CorekitError)]
+    stop = [one for one in unexpected if isinstance(one, KeyboardInterrupt | BrokenPipeError)]
+    if not stop and len(unexpected) > 1:
+        return error
+    return (stop or unexpected or inner)[0]
 
 
 @contextmanager

@@ -205,6 +205,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale that knows less than UTF-8 is no mistake
     try:
+        if words and words[0].split("=")[0] in ("-H", "--hosts", "--timeout", "--auth", "--json"):
+            raise UserError(f"{words[0]} comes after the command: corekit get {words[0]} ... /path; see corekit --help")
         all_commands = needs_plugins(words)
         app = build(None if all_commands else next((word for word in words if not word.startswith("-")), ""))
         if all_commands:

@@ -92,7 +92,7 @@ def test_a_barrier(tool: Tool, root: str) -> None:
 def test_a_counter(tool: Tool, root: str) -> None:
     assert tool.out("counter", "get", root) == "0\n"
     assert tool.out("counter", "add", root) == "1\n"
-    assert tool.out("counter", "add", root, "--", "-5") == "-4\n"
+    assert tool.out("counter", "add", root, "-5") == "-4\n"
     assert json.loads(tool.out("counter", "add", root, "46", "--json")) == {"path": root, "value": 42}
     tool.out("counter", "set", root, "2147483647", "--form", "int32")
     done = tool.run("counter", "add", root, "--form", "int32")

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from corekit import __version__
+from corekit.cli.connection import run_async
 from corekit.cli.main import BUILT_IN, build, needs_plugins
+from corekit.errors import ConnectionLossError, UserError
 from corekit.limits import API_VERSION
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,6 +113,7 @@ def test_help_teaches(run: Run) -> None:
         (["serve", "-p", "no:tcp"], "corekit: no transport is left: tcp is excluded"),
         (["config", "show", "--config", "none.cfg"], "corekit: configuration file none.cfg does not exist\n"),
         (["plugins", "--set", "qq"], "corekit: --set qq is not accepted"),
+        (["-H", "h1:2181", "get", "/a"], "corekit: -H comes after the command: corekit get -H ... /path"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(run: Run, arguments: list[str], text: str) -> None:
@@ -118,6 +122,23 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(run: Run, arguments:
     assert done.stderr.startswith(text)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([KeyboardInterrupt(), ConnectionLossError(), ConnectionLossError()], 130),
+        ([ConnectionLossError(), ExceptionGroup("", [BrokenPipeError(), ConnectionLossError()])], 141),
+        ([ConnectionLossError(), ConnectionLossError()], 69),
+    ],
+)
+def test_of_several_errors_the_one_that_brought_about_the_others_is_told(errors: list[Exception], code: int) -> None:
+    async def fail() -> None:
+        raise BaseExceptionGroup("tasks", errors)
+
+    with pytest.raises((typer.Exit, UserError)) as caught:
+        run_async(fail)
+    assert caught.value.exit_code == code
 
 
 def test_wrong_use_is_exit_code_2(run: Run) -> None:

@@ -106,7 +106,7 @@ async def counter_get(session: Session, path: PathArgument, form: FormOption = F
 async def counter_add(
     session: Session,
     path: PathArgument,
-    step: Annotated[int, typer.Argument(metavar="[N]", help="What to add; -- -5 subtracts.")] = 1,
+    step: Annotated[int, typer.Argument(metavar="[N]", help="What to add; -5 subtracts.")] = 1,
     form: FormOption = Form.TEXT,
 ) -> None:
     """Add to a counter, exactly once, and print the new value.
@@ -115,7 +115,7 @@ async def counter_add(
 
       corekit counter add /builds
 
-      corekit counter add /stock -- -5
+      corekit counter add /stock -5
     """
     value = await _counter(session, path, form).add(step)
     session.answer({"path": path, "value": value}, str(value))
@@ -145,5 +145,6 @@ def add(app: typer.Typer) -> None:
     app.add_typer(barrier, name="barrier", rich_help_panel="Recipes")
     counter = typer.Typer(no_args_is_help=True, help="Counters.")
     for name, action in (("get", counter_get), ("add", counter_add), ("set", counter_set)):
-        counter.command(name)(command(action))
+        below_zero = {"ignore_unknown_options": True}  # so that -5 is a number
+        counter.command(name, context_settings=below_zero)(command(action))
     app.add_typer(counter, name="counter", rich_help_panel="Recipes")
