@@ -9,6 +9,7 @@ programs run, and not on the machine that serves.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -19,7 +20,8 @@ import typer
 from corekit.cli.complete import PathArgument
 from corekit.cli.connection import Session
 from corekit.cli.output import print_table
-from corekit.client import Client, op
+from corekit.client import Client, State, op
+from corekit.client.tasks import alongside
 from corekit.errors import NoNodeError, NotEmptyError, UserError
 
 KINDS = ("create", "set", "get", "exists", "delete")
@@ -59,10 +61,7 @@ async def bench(
                 results.append(await _measure(zks, kind, base, seconds, flight, size))
             tasks.cancel_scope.cancel()
     finally:
-        with anyio.CancelScope(shield=True):
-            await session.zk.within(60).delete_tree(base)
-            if fresh:
-                await _forget(session.zk, path)
+        await _remove(session.zk, base, path if fresh else None)
     if session.json:
         session.answer({"clients": clients, "flight": flight, "size": size, "results": results})
         return
@@ -76,6 +75,25 @@ async def bench(
         for result in results
     ]
     print_table(("op", "ops/s", "p50 ms", "p95 ms", "p99 ms", "max ms", "errors"), rows)
+
+
+async def _remove(zk: Client, base: str, parent: str | None) -> None:
+    """Remove what was made, also after Ctrl-C; but not longer than there is a connection."""
+    with anyio.CancelScope(shield=True) as cleaning:
+
+        async def give_up() -> None:
+            await zk.wait_state(State.SUSPENDED, State.LOST)
+            cleaning.cancel()
+
+        async with alongside(give_up):
+            await zk.within(60).delete_tree(base)
+            if parent is not None:
+                await _forget(zk, parent)
+    if cleaning.cancelled_caught:
+        print(
+            f"corekit: the connection was lost, and {base} is left; `corekit deleteall {base}` removes it",
+            file=sys.stderr,
+        )
 
 
 async def _forget(zk: Client, path: str) -> None:

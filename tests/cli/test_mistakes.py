@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
 
-from tests.cli.conftest import PATIENCE, Tool, finish
+from tests.cli.conftest import PATIENCE, SETTINGS, Tool, finish, until
 from tests.cli.terminal import Terminal
+from tests.support.servers import Server
 
 
 @pytest.mark.parametrize("command", ["shell", "plugins"])
@@ -46,6 +48,21 @@ def test_a_reader_that_leaves_ends_the_command_quietly(tool: Tool, root: str, ar
     assert process.wait(PATIENCE) == 128 + signal.SIGPIPE
     assert process.stderr is not None
     assert process.stderr.read() == ""
+
+
+def test_ctrl_c_ends_a_benchmark_whose_server_is_gone(
+    server_factory: Callable[..., Server], make_tool: Callable[[str], Tool]
+) -> None:
+    """It does not wait for a connection to remove its znodes, and names them."""
+    server = server_factory(SETTINGS)
+    tool = make_tool(server.hosts)
+    process = tool.start("bench", "/b", "--seconds", "60", "--clients", "1")
+    (base,) = until(lambda: tool.children("/b"), "it has begun")
+    server.kill()
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 128 + signal.SIGINT
+    assert err == f"corekit: the connection was lost, and /b/{base} is left; `corekit deleteall /b/{base}` removes it\n"
 
 
 def test_a_locale_without_unicode(tool: Tool, root: str) -> None:
