@@ -156,14 +156,18 @@ class Leader:
             engine.look("a quorum no longer follows this leader")
 
     def peer_state(self, sid: int, note: Notification) -> None:
-        """A voter that looks in a later round does not wait for us."""
+        """A voter that looks in a later round, or for a better leader in ours, does not come (ZOOKEEPER-3109)."""
         engine = self.engine
-        if self.phase == SERVING or note.state != LOOKING or note.round <= engine.election.vote.round:
+        ours = engine.election.vote
+        better = (note.peer_epoch, note.zxid, note.leader) > (ours.epoch, ours.zxid, ours.leader)
+        moved_on = note.round > ours.round or (note.round == ours.round and better)
+        if self.phase == SERVING or note.state != LOOKING or not moved_on or sid in self.learners:
             return
-        if sid not in self.learners:
-            self._left.add(sid)
-            if not engine.ensemble.has_quorum(engine.ensemble.voters - self._left):
-                engine.look("a quorum looks for another leader")
+        self._left.add(sid)
+        reachable = engine.election_links.reachable
+        coming = {sid for sid in engine.ensemble.voters - self._left if reachable(sid)}
+        if not engine.ensemble.has_quorum({engine.sid, *self.learners} | coming):
+            engine.look("a quorum looks for another leader")
 
     # ---------------------------------------------------------------------------------------- discovery
     def _reported(self) -> None:
