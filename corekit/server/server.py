@@ -343,7 +343,8 @@ class Server:
             self._looking_since_ms = replica.now_ms
         elif replica.now_ms - self._looking_since_ms >= max(_READ_ONLY_AFTER_MS, self.settings.tick_time_ms):
             replica.serve_read_only()
-            log.warning("no quorum: serving reads to clients that ask for read-only mode")
+            limit = "" if replica.local.enabled else "; but no session is opened, as localSessionsEnabled is off"
+            log.warning(f"no quorum: serving reads to clients that ask for read-only mode{limit}")
             self._role_changed("read-only")
 
     def _log_failures(self) -> None:
