@@ -12,15 +12,22 @@ SIM_ARGS ?=
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
+# What setup.py compiles: its output lies beside the sources, and is used instead of them where it is.
+COMPILED := $(wildcard corekit/codec/*.py corekit/model/*.py corekit/replica/*.py corekit/server/*.py \
+    plugins/zab/corekit_zab/*.py plugins/storage_rocks/corekit_storage_rocks/journal.py \
+    plugins/storage_rocks/corekit_storage_rocks/_writer.c)
+
 # One mark a set of extras; a change of what they are made from installs again.
-$(VENV)/.installed: pyproject.toml setup.py plugins/storage_rocks/corekit_storage_rocks/_writer.c
+$(VENV)/.installed: pyproject.toml setup.py $(COMPILED)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	@find corekit plugins -name '*.so' -delete
+	@echo "compiling, one to three minutes (COREKIT_COMPILE=0: without)"
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	COREKIT_COMPILE=0 $(BIN)/python -m pip install --quiet --editable '.[dev]'  # what is compiled stays
 	@touch $@
 
 serve: $(VENV)/.installed  ## Run a server on port 2181, data in ./corekit-data.
@@ -51,4 +58,5 @@ docs: $(VENV)/.installed-dev  ## Write the pages that are made from the code: do
 	$(BIN)/python -m tests.docs
 
 clean:  ## Remove the virtual environment and what tools leave behind.
+	find corekit plugins -name '*.so' -delete
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

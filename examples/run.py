@@ -54,7 +54,7 @@ def install(home: Path) -> Path:
         copy(source, home / "source" / source.name)
     run(sys.executable, "-m", "venv", home / "venv", cwd=home)
     python = home / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", "setuptools>=68", "wheel", cwd=home)
+    run(python, "-m", "pip", "install", "-q", "setuptools>=77", "wheel", "mypy>=2.4,<3", cwd=home)
     sources = [home / "source" / ROOT.name, *(home / "source" / f"corekit-{name}" for name in PACKAGES)]
     build = ("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home / "wheels")
     run(python, "-m", "pip", *build, *sources, cwd=home)

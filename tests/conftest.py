@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests import ROOT
 from tests.support.servers import KINDS, Ensemble, MissingSoftware, Server
 
 T = TypeVar("T")
@@ -45,7 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """A shell's background job ignores SIGINT, nohup SIGHUP, and so would every process that the tests start."""
+    """Refuse what would test something else.
+
+    A shell's background job ignores SIGINT, nohup SIGHUP, and so would every process that the tests start. Those
+    processes run what is compiled, which must be of the sources that are there now.
+    """
+    for library in (ROOT / "corekit").glob("_compiled__mypyc.*.so"):
+        compiled = library.stat().st_mtime
+        for one in (*ROOT.glob("corekit/*/*.so"), *ROOT.glob("plugins/*/*/*.so")):
+            source = one.with_name(one.name.split(".")[0] + ".py")
+            if source.exists() and source.stat().st_mtime > compiled:
+                pytest.exit(f"{source} is newer than what was compiled of it: run `make .venv/.installed-dev`", 2)
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, usual)

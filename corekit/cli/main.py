@@ -85,17 +85,21 @@ def version(json: JsonOption = False) -> None:
 
 
 def versions() -> dict[str, str | int]:
-    """The versions that matter in a report of a fault."""
+    """What matters in a report of a fault: versions, and whether the modules on the way of a request are compiled."""
+    from importlib.util import find_spec
     from platform import python_version
 
     from corekit.limits import API_VERSION
 
-    return {"corekit": __version__, "python": python_version(), "plugin_api": API_VERSION}
+    compiled = find_spec("corekit._compiled__mypyc") is not None
+    return {"corekit": __version__, "python": python_version(), "plugin_api": API_VERSION, "compiled": compiled}
 
 
 def version_text() -> str:
     """`versions` for people."""
-    return "corekit {corekit} (Python {python}, plugin API {plugin_api})".format_map(versions())
+    found = versions()
+    kind = "compiled" if found["compiled"] else "not compiled"
+    return f"corekit {found['corekit']} (Python {found['python']}, plugin API {found['plugin_api']}, {kind})"
 
 
 def build(only: str | None = None) -> typer.Typer:

@@ -130,7 +130,9 @@ class Reader:
         self.pos = after
         return bytes(self.buf[start:after])
 
-    string = buffer
+    def string(self) -> bytes | None:
+        """A string, UTF-8; None is null."""
+        return self.buffer()
 
     def text(self) -> bytes:
         """A string that must not be null."""

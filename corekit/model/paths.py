@@ -11,7 +11,7 @@ CONFIG = b"/zookeeper/config"
 RESERVED = frozenset((ROOT, ZOOKEEPER, QUOTA, CONFIG))
 
 # Java looks at UTF-16 units, so every character above U+FFFF counts as its two surrogates, which are not allowed.
-_BAD_CHARACTERS = re.compile("[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\U0010ffff]")
+_BAD_CHARACTERS = re.compile(r"[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\U0010ffff]")
 # The common case in one match: printable ASCII, no empty, `.` or `..` component, no trailing slash.
 _plain = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[!-.0-~ ]+)+\Z").match
 

@@ -236,7 +236,8 @@ class Tree:
     def rollback(self) -> None:
         """Put the pending view back to where it was at `begin`."""
         assert self._journal is not None
-        for view, path, value in reversed(self._journal):
+        while self._journal:
+            view, path, value = self._journal.pop()
             if value is _ABSENT:
                 view.pop(path, None)
             else:

@@ -1,0 +1,58 @@
+"""The modules that setup.py compiles do the same as the Python that they are made from.
+
+The tests themselves run the Python (`tests/__init__.py`), what they start as a process runs what is compiled.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from corekit_zab.simulated import make as zab
+
+from corekit.replica import replica
+from corekit.testing.sim.campaign import run_seed
+from tests import ROOT
+from tests.support.servers import MissingSoftware, find_program
+
+TRACES = """
+from corekit.replica import replica
+from corekit.testing.sim.campaign import run_seed
+from corekit_zab.simulated import make as zab
+print(replica.__file__)
+print([run_seed(3, zab, seconds=30, workload=workload).trace_hash for workload in ("keys", "sessions")])
+"""
+
+
+def _compiler() -> None:
+    find_program("cc", "gcc")
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        raise MissingSoftware("python3-dev", "Python.h")
+
+
+def _output(*words: str) -> str:
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(autouse=True)
+def compiler(needs: Callable[..., object]) -> None:
+    needs(_compiler)
+
+
+def test_what_is_installed_is_compiled_and_says_so() -> None:
+    assert json.loads(_output("-m", "corekit", "version", "--json"))["compiled"] is True
+    assert "compiled" in _output("-m", "corekit", "version")
+
+
+def test_a_simulated_ensemble_does_the_same_compiled_and_as_python() -> None:
+    """Each event of a run, in its order, with its time, is part of what is compared."""
+    where, traces = _output("-c", TRACES).splitlines()
+    assert not where.endswith(".py")
+    assert str(replica.__file__).endswith(".py")
+    here = [run_seed(3, zab, seconds=30, workload=workload).trace_hash for workload in ("keys", "sessions")]
+    assert traces == str(here)
