@@ -58,6 +58,11 @@ def compiled() -> list[Extension]:
 class Build(build_ext):
     """Builds all compiled modules or none: half of them would not find the others."""
 
+    def run(self) -> None:
+        for old in Path(self.build_lib).rglob("*.so"):  # of an earlier build, and of other sources
+            old.unlink()
+        super().run()
+
     def build_extensions(self) -> None:
         fast = [extension for extension in self.extensions if extension in FAST]
         others = [extension for extension in self.extensions if extension not in FAST]
