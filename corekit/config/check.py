@@ -175,9 +175,11 @@ def _check_members(settings: Settings, origins: dict[str, str], warnings: list[s
                 )
             grouped[sid] = group
     missing = [sid for sid in voters if sid not in grouped]
-    if settings.groups and missing:
+    if missing:
+        lines = origins["groups" if settings.groups else "weights"]
         raise ConfigError(
-            f"{origins['groups']}: server {missing[0]} is in no group; every voting server must be in one"
+            f"{lines}: server {missing[0]} is in no group; "
+            "with group or weight lines every voting server must be in one"
         )
 
 

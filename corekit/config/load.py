@@ -21,7 +21,7 @@ from typing import Any
 from corekit.config.check import complete
 from corekit.config.files import Entry, read_file
 from corekit.config.known import NOT_HONOURED, OTHER_VARIABLES, reason_not_honoured
-from corekit.config.members import FORM, ServerSpec, parse_group, parse_server
+from corekit.config.members import FORM, ServerSpec, parse_group, parse_server, parse_weight
 from corekit.config.parsers import TooLargeError
 from corekit.config.settings import SETTINGS, Settings
 from corekit.config.table import Setting
@@ -78,7 +78,7 @@ class _Loader:
         known = _KEYS.get(key)
         if known is not None:
             self.set(known, entry)
-        elif match := _MEMBER_KEY.fullmatch(key):
+        elif (match := _MEMBER_KEY.fullmatch(key)) and (match[1] != "server" or int(match[2]) <= 255):
             self.member(match[1], int(match[2]), entry)
         elif match := _PLUGIN_KEY.fullmatch(key):
             self.plugin_options.setdefault(match[1], {})[match[2]] = entry.text
@@ -114,9 +114,9 @@ class _Loader:
             elif kind == "group":
                 self.groups[number] = parse_group(entry.text)
             else:
-                self.weights[number] = int(entry.text)
+                self.weights[number] = parse_weight(entry.text)
         except ValueError as error:
-            accepted = {"server": FORM, "group": "numbers of servers with colons between", "weight": "an integer"}[kind]
+            accepted = {"server": FORM, "group": "numbers of servers with colons between", "weight": "0 or more"}[kind]
             why = f" ({error})" if " " in str(error) and kind == "server" else ""
             raise ConfigError(
                 f"{entry.origin}: {entry.key}={entry.text} is not accepted{why}; accepted is {accepted}"

@@ -139,3 +139,15 @@ def parse_group(value: str) -> frozenset[int]:
         ValueError: the value is not a list of numbers with colons between.
     """
     return frozenset(int(part) for part in value.strip().split(":"))
+
+
+def parse_weight(value: str) -> int:
+    """How much the vote of a server counts.
+
+    Raises:
+        ValueError: the value is not a number, or is negative.
+    """
+    weight = int(value)
+    if weight < 0:
+        raise ValueError(value)
+    return weight

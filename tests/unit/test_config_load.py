@@ -327,10 +327,12 @@ def test_observers_and_groups_are_checked(write: Write, tmp_path: Path) -> None:
     for more, text in [
         ("weight.9=1\n", r"weight\.9 is given, but there is no server\.9"),
         ("group.1=1:2\n", "server 3 is in no group"),
+        ("weight.1=2\n", r"zoo\.cfg:\d+: server 1 is in no group; with group or weight lines"),
         ("group.1=1:2\ngroup.2=2:3\n", "server 2 is in group 1 and in group 2"),
         ("group.1=1:2:3:4\n", r"group\.1 names server 4"),
         ("group.1=1,2\n", r"group\.1=1,2 is not accepted"),
         ("weight.1=heavy\n", r"weight\.1=heavy is not accepted"),
+        ("weight.1=-1\n", r"weight\.1=-1 is not accepted; accepted is 0 or more"),
     ]:
         with pytest.raises(ConfigError, match=text):
             ensemble(write, tmp_path, more)

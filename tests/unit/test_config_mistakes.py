@@ -54,6 +54,7 @@ def refusal(directory: Path, text: str) -> str:
         ),
         ("server.x=a:2888:3888", "DIR/zoo.cfg:1: server.x is not accepted; accepted is server.N with N from 0 to 255"),
         ("server.-1=a:2888:3888", "server.-1 is not accepted; accepted is server.N with N from 0 to 255"),
+        ("server.256=a:2888:3888", "server.256 is not accepted; accepted is server.N with N from 0 to 255"),
         ("server.1000=a:2888:3888", "server.1000 is not accepted; accepted is server.N with N from 0 to 255"),
         (
             THREE.replace("server.2=b", "server.2=a"),
