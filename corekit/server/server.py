@@ -226,10 +226,10 @@ class Server:
     def _own_process(self) -> Iterator[None]:
         """Around the recovery: the process is the server's own, tune it."""
         few_arenas()
+        gc.collect()
         gc.disable()  # the collector would look at all of the tree again and again, and find nothing
         try:
             yield
-            gc.collect()
             gc.freeze()  # what was read is not garbage: keep the collector away from it
             gc.set_threshold(50_000, 20, 1000)
         finally:
