@@ -186,6 +186,21 @@ def test_configurations_that_disagree_are_told_on_both_sides(make_cluster: Clust
     eventually(lambda: f"only here: server.4={odd}" in cluster.member(3).log(), "server.3 tells what it alone has")
 
 
+def test_a_member_that_cannot_be_called_back_is_told_of(make_cluster: ClusterFactory) -> None:
+    """The larger number dials: where it cannot, the smaller one stays outside, and only the larger one can know why."""
+    cluster = make_cluster(["corekit"] * 3, start=False)
+    nobody = free_port()
+    cluster.member(3).settings["server.2"] = f"127.0.0.1:{free_port()}:{nobody}"
+    for number in (1, 3):
+        (cluster.member(number).data_directory / "initialize").touch()
+        cluster.up(number)
+    cluster.member(3).wait_ready()
+    cluster.up(2)
+    said = f"server.2 connects, but cannot be called back at 127.0.0.1:{nobody}: "
+    eventually(lambda: said in cluster.member(3).log(), "server.3 says that it cannot reach server.2")
+    assert cluster.member(3).log().count(said) == 1
+
+
 def test_a_new_ensemble_waits_for_all_its_voters(make_cluster: ClusterFactory) -> None:
     cluster = make_cluster(["corekit"] * 3, start=False)
     cluster.up(1)

@@ -96,6 +96,8 @@ class ElectionLinks:
         self._strangers: set[ElectionLink] = set()
         self._attempts: dict[int, int] = {}
         self._told: dict[int, str] = {}
+        self._asked: set[int] = set()  # who dialled us, and is to be dialled back
+        self._no_way_back: dict[int, str] = {}  # why that failed last, as told to people
 
     # ------------------------------------------------------------------------------------------- sending
     def send(self, sid: int, note: Notification) -> None:
@@ -139,6 +141,8 @@ class ElectionLinks:
         assert sid is not None
         self._dialling.pop(sid, None)
         self._pause.pop(sid, None)
+        self._asked.discard(sid)
+        self._no_way_back.pop(sid, None)
         link.opened_ms = link.heard_ms = engine.now
         engine.host.send(link.id, hello(engine.sid, engine.ensemble.members[engine.sid].election_addresses()[0]))
         if sid > engine.sid:
@@ -168,6 +172,7 @@ class ElectionLinks:
             if old is not None:
                 del self.current[sid]
                 engine.forget(old.id, "the peer asks for a new link")
+            self._asked.add(sid)
             self._dial(sid, at_once=True)
             return False
         link.sid = sid
@@ -203,12 +208,21 @@ class ElectionLinks:
             pause = self._pause.get(sid, DIAL_MS)
             self._pause[sid] = min(2 * pause, DIAL_MAX_MS)
             self._not_before[sid] = now + pause
+            self._tell_no_way_back(sid, why)
             self.engine.election.unreachable()
         elif self.current.get(sid) is link:
             del self.current[sid]
             self._not_before[sid] = max(self._not_before.get(sid, 0), now + DIAL_MS)
             self.engine.election.unreachable()
         self.wake_at = min(self.wake_at, self._not_before.get(sid, NEVER))
+
+    def _tell_no_way_back(self, sid: int, why: str) -> None:
+        """Tell people once if we cannot dial a member that dialled us: it stays outside, and cannot know why."""
+        if sid in self._asked and self._no_way_back.get(sid) != why:
+            self._no_way_back[sid] = why
+            where = ", ".join(self.engine.ensemble.members[sid].election_addresses())
+            self.engine.log("warning", f"server.{sid} connects, but cannot be called back at {where}: {why}")
+        self._asked.discard(sid)
 
     def tick(self, now: int) -> None:
         """Dial who is wanted, drop who does not say who he is, doubt who is silent."""
