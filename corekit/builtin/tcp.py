@@ -91,7 +91,10 @@ class TcpTransport:
 def _bind_error(address: str, port: int, error: OSError) -> UserError:
     where = f"{address or '0.0.0.0'}:{port}"
     if error.errno == errno.EADDRINUSE:
-        text = f"cannot listen on {where}: the port is in use. Stop what uses it, or choose another with --client-port"
+        text = (
+            f"cannot listen on {where}: the port is in use. Stop what uses it, or choose another with --client-port; "
+            "in an ensemble, check myid and the end of this server's server.N line"
+        )
     elif error.errno == errno.EACCES:
         text = f"cannot listen on {where}: not permitted. Choose a port above 1023"
     elif isinstance(error, socket.gaierror):
