@@ -439,10 +439,12 @@ class Replica(Intake):
             self._attach_local(connection, local)
             connection.out.append(answers[0])
             return
+        session = self.sessions.sessions.get(session_id)
         if not self.leading:
+            if session is not None:  # what the older connection holds back would come behind later requests
+                self._leave_older(session, connection)
             self.remote.reopen_session(connection, session_id, timeout_ms, answers)
             return
-        session = self.sessions.sessions.get(session_id)
         self.reopened(connection, session_id, timeout_ms, answers, session is not None and not session.closing)
 
     def open_local_session(self, connection: Connection, session_id: int, timeout_ms: int, frame: bytes) -> None:
@@ -450,9 +452,12 @@ class Replica(Intake):
         self._attach_local(connection, self.local.open(session_id, timeout_ms, self.now_ms))
         connection.out.append(frame)
 
-    def _attach_local(self, connection: Connection, session: Session) -> None:
+    def _leave_older(self, session: Session, connection: Connection) -> None:
         if isinstance(session.owner, Connection) and session.owner is not connection:
             session.owner.close("its client connected anew")
+
+    def _attach_local(self, connection: Connection, session: Session) -> None:
+        self._leave_older(session, connection)
         session.owner = connection
         session.local = True  # also if it was about to become global when the leader was lost
         connection.session = session
@@ -483,8 +488,7 @@ class Replica(Intake):
             connection.close("session is unknown or expired")
             return
         session = self.sessions.add(session_id, timeout_ms, self.now_ms)
-        if isinstance(session.owner, Connection) and session.owner is not connection:
-            session.owner.close("its client connected anew")
+        self._leave_older(session, connection)
         self.sessions.retime(session, timeout_ms, self.now_ms)
         self.adopt(connection, session_id)
         connection.wake()

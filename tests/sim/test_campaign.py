@@ -47,6 +47,12 @@ def test_seeds_that_found_something(seed: int) -> None:
     assert result.ok, result.report()
 
 
+@pytest.mark.slow  # its short form is in tests/unit/test_remote.py
+def test_what_an_older_connection_holds_back_does_not_come_late() -> None:
+    result = run_seed(421727066, zab, seconds=360)
+    assert result.ok, result.report()
+
+
 @pytest.mark.parametrize(
     ("workload", "least"),
     [

@@ -244,6 +244,26 @@ def test_a_session_comes_back_to_a_learner_and_the_leader_lets_go_of_it() -> Non
     assert expired.connection.closing is not None
 
 
+def test_what_an_older_connection_holds_back_does_not_come_behind_what_was_asked_elsewhere() -> None:
+    """A client leaves a learner unnoticed, asks at the leader, and comes back to the learner."""
+    pair = Pair()
+    older = pair.client()
+    assert older.create(b"/a", b"first").code == 0
+    session = older.connection.session_id
+    older.send(ops.SYNC, PathRequest(b"/").encode())
+    older.send(ops.SET_DATA, SetDataRequest(b"/a", b"late", -1).encode())
+    elsewhere = Client(pair.leader, Peer("127.0.0.1", 10))
+    elsewhere.hello(session, password(session))
+    assert elsewhere.set(b"/a", b"newer").code == 0
+    again = Client(pair, Peer("127.0.0.1", 11))  # type: ignore[arg-type]
+    again.hello(session, password(session))
+    pair.settle()
+    pair.settle()
+    assert again.connection.ready
+    assert older.connection.closing == "its client connected anew"
+    assert again.get(b"/a").body[4:9] == b"newer"
+
+
 def test_closing_through_a_learner_removes_ephemerals_everywhere() -> None:
     pair = Pair()
     client = pair.client()
