@@ -145,6 +145,7 @@ class Intake(ABC):
         acl_keys = self.tree.acl_keys
         zxid = self.tree.zxid
         limit = self.options.jute_max_buffer
+        known = self._proved(connection)
         frames = 0
         while end - pos >= 12:
             size, xid, op = _frame_head(data, pos)
@@ -156,7 +157,7 @@ class Intake(ABC):
             if size > limit:
                 raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
             frames += 1
-            if op == 4 or op == 3:  # getData, exists: the shortest way when nothing is special
+            if known and (op == 4 or op == 3):  # getData, exists: the shortest way when nothing is special
                 stop = after - 1
                 path = data[pos + 16 : stop]
                 if (
@@ -208,7 +209,17 @@ class Intake(ABC):
         connection.last_response_ms = self.now_ms
         self.stats.received += frames
 
+    def _proved(self, connection: Connection) -> bool:
+        """Whether a client has proved one of the schemes that are enforced, if any is."""
+        enforced = self.options.enforced_schemes
+        return not enforced or any(scheme in enforced for scheme, _ in connection.identities)
+
     def _request(self, connection: Connection, xid: int, op: int, body: bytes) -> None:
+        if op != ops.AUTH and op != ops.SASL and not self._proved(connection):
+            # Source: ZooKeeper `AuthenticationHelper.enforceAuthentication`.
+            connection.out.append(_reply_head(16, xid, 0, errors.SESSION_CLOSED_REQUIRE_AUTH))
+            connection.close("the client has proved none of enforce.auth.schemes")
+            return
         if connection.behind or not self._may_go(connection, op):
             connection.behind.append((xid, op, body))
         else:

@@ -20,6 +20,7 @@ class ReplicaOptions:
     extended_types: bool = False
     emulate_353_ttl: bool = False
     enforce_quota: bool = False
+    enforced_schemes: frozenset[str] = frozenset()  # who has proved none of them may only prove one
     close_session_paths: bool = True
     container_never_used_ms: int = 0
     leader_serves: bool = True
