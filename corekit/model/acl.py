@@ -7,7 +7,7 @@ costs nothing. What a scheme's ids mean is decided by its plugin (`AuthScheme`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from corekit.limits import ACL_VERDICTS_MAX
 
@@ -117,7 +117,7 @@ def allows(acl: Acl, perms: int, identities: Iterable[tuple[str, str]], schemes:
             continue
         if scheme == "world" and acl_id == "anyone":
             return True
-        matcher = schemes.get(scheme)
+        matcher: Any = schemes.get(scheme)  # a plugin's idea of true and false may be any object
         if matcher is None:
             continue
         for name, identity in identities:

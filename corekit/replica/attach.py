@@ -27,9 +27,9 @@ def attach(replica: Replica, connection: Connection, body: bytes) -> None:
     if len(body) < _REQUEST.size:
         raise ProtocolError(f"first packet of {len(body)} bytes is no ConnectRequest")
     _, seen, timeout, session_id, size = _REQUEST.unpack_from(body)
-    size = max(size, 0)
-    if len(body) < _REQUEST.size + size:
+    if size < -1 or len(body) < _REQUEST.size + size:
         raise ProtocolError("ConnectRequest is cut short")
+    size = max(size, 0)  # -1 is no password
     given = body[_REQUEST.size : _REQUEST.size + size]
     flag = body[_REQUEST.size + size : _REQUEST.size + size + 1]
     if not _serves(replica, connection, read_only=flag == b"\1"):
@@ -70,9 +70,6 @@ def _serves(replica: Replica, connection: Connection, *, read_only: bool) -> boo
 
 
 def _open(replica: Replica, connection: Connection, timeout: int, tail: bytes) -> None:
-    if replica.refuse_writes is not None:
-        connection.close(f"no new session: {replica.refuse_writes}")
-        return
     session_id = replica.sessions.new_id()
     connection.session_id = session_id
     if replica.local.enabled:
@@ -80,6 +77,9 @@ def _open(replica: Replica, connection: Connection, timeout: int, tail: bytes) -
         return
     if replica.read_only:
         connection.close("a read-only server opens no session unless localSessionsEnabled is on")
+        return
+    if replica.refuse_sessions is not None:
+        connection.close(f"no new session: {replica.refuse_sessions}")
         return
     replica.open_session(connection, session_id, timeout, _response(timeout, session_id, tail))
 

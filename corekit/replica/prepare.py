@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from struct import error as StructError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from corekit import errors
 from corekit.api import AuthScheme, Identity
@@ -196,7 +196,7 @@ class Preparer:
                     raise Refused(errors.INVALID_ACL)
                 fixed += ((perms, name, identity) for name, identity in mine)
             else:
-                known = self._schemes.get(scheme)
+                known: Any = self._schemes.get(scheme)  # a plugin's idea of true and false may be any object
                 if known is None or not known.valid(acl_id):
                     raise Refused(errors.INVALID_ACL)
                 fixed.append((perms, scheme, acl_id))

@@ -70,6 +70,7 @@ class Replica(Intake):
         now_ms, wall_ms: monotonic and wall clock of this turn.
         now_us: the monotonic clock as fine as the shell knows it; only for latencies.
         refuse_writes: why writes are refused (disk space), or None.
+        refuse_sessions: why no session is opened, which is a small write too, or None.
         digests: (zxid, digest of the tree) every 128 transactions, for the four-letter word `hash`.
         parted_at: the transaction after which this tree was not the leader's any more; 0 if it is, or was never known
             to be.
@@ -120,6 +121,7 @@ class Replica(Intake):
         self.read_only = False
         self.mode = "looking"
         self.refuse_writes: str | None = None
+        self.refuse_sessions: str | None = None
         self.now_ms = 0
         self.wall_ms = 0
         self.now_us = 0

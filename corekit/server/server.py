@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,7 +37,7 @@ from corekit.server.streams import serve_stream
 from corekit.server.view import View
 
 if TYPE_CHECKING:
-    from corekit.hooks import Parts, PluginInfo
+    from corekit.hooks import Parts, PluginInfo, Service
 
 T = TypeVar("T")
 log = logging.getLogger("corekit.server")
@@ -65,6 +65,7 @@ def replica_options(s: Settings) -> ReplicaOptions:
         extended_types=s.extended_types_enabled,
         emulate_353_ttl=s.emulate_353_ttl_nodes,
         enforce_quota=s.enforce_quota,
+        enforced_schemes=frozenset(s.enforce_auth_schemes if s.enforce_auth_enabled else ()),
         close_session_paths=s.close_session_txn_enabled,
         container_never_used_ms=s.container_max_never_used_interval_ms,
         leader_serves=s.leader_serves,
@@ -186,7 +187,7 @@ class Server:
             nursery.start_soon(self._every, _GIVE_BACK_EVERY_S, self._give_back)
             nursery.start_soon(self._collect)
             for service in self.parts.services:
-                nursery.start_soon(service.run, self.kernel)
+                nursery.start_soon(self._serve, service)
             log.info(
                 "started",
                 extra={
@@ -309,6 +310,12 @@ class Server:
         self.port.send_woken()
 
     # ------------------------------------------------------------------------------------------- timers
+    async def _serve(self, service: Service) -> None:
+        running: object = service.run(self.kernel)
+        if not isinstance(running, Awaitable):
+            raise ContractError(f"run of the service {service.name} is not async", service)
+        await running
+
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
             await self._sleep(seconds)
@@ -389,8 +396,10 @@ class Server:
         replica = self.kernel.replica
         if watermark <= 0 or free < 0:
             return
+        little = f"only {free} bytes are free on disk, the watermark is {watermark}"
+        replica.refuse_sessions = little if free < watermark // 2 else None  # who comes anew to read needs a session
         if replica.refuse_writes is None and free < watermark:
-            replica.refuse_writes = f"only {free} bytes are free on disk, the watermark is {watermark}"
+            replica.refuse_writes = little
             log.error(
                 "disk is almost full: writes are refused until space returns",
                 extra={"free_bytes": free, "watermark_bytes": watermark},
@@ -445,14 +454,14 @@ def run(loaded: Loaded, parts: Parts, tell: Callable[[Started], None]) -> int:
                 extra={"error": str(error), "plugin": parts.maker(parts.storage)},
             )
             os._exit(EXIT_DISK)  # the disk thread may hang in the failed call; nothing is left to be saved
-        if who is not None and isinstance(error, Exception) and not isinstance(error, UserError):
+        if who is not None and isinstance(error, Exception | SystemExit) and not isinstance(error, UserError):
             log.critical("the server stops", exc_info=error)
             raise UserError(_blame(who, error), EXIT_UNEXPECTED) from error
         raise error from error.__cause__
     return EXIT_OK
 
 
-def _blame(who: PluginInfo, error: Exception) -> str:
+def _blame(who: PluginInfo, error: Exception | SystemExit) -> str:
     """One line on a plugin that failed."""
     if isinstance(error, ContractError):
         return f"{who} breaks its contract, so the server stops: {error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -173,9 +172,9 @@ class View:
         settings: dict[str, int | str] = {
             "clientPort": self.client_port,
             "secureClientPort": s.secure_client_port,
-            "dataDir": os.path.join(s.data_dir, "version-2"),
+            "dataDir": s.data_dir,
             "dataDirSize": data_size,
-            "dataLogDir": os.path.join(s.data_log_dir or s.data_dir, "version-2"),
+            "dataLogDir": s.data_log_dir or s.data_dir,
             "dataLogSize": log_size,
             "tickTime": s.tick_time_ms,
             "maxClientCnxns": s.max_client_cnxns,

@@ -114,7 +114,7 @@ def test_below_the_watermark_writes_are_refused_and_reads_go_on(tmpfs: Tmpfs) ->
     async def main(hosts: str, server: ServerProcess) -> None:
         async with connect(hosts) as zk:
             await zk.create("/a", b"0")
-            tmpfs.small.fill(leave=WATERMARK // 2)
+            tmpfs.small.fill(leave=WATERMARK * 3 // 4)
             assert "disk is almost full" in await wait_until_written(zk, "/a", refused=True)
             server.wait_for("disk is almost full: writes are refused until space returns")
             before = await zk.get("/a")
@@ -123,6 +123,8 @@ def test_below_the_watermark_writes_are_refused_and_reads_go_on(tmpfs: Tmpfs) ->
                     await write
             assert await zk.get("/a", fresh=True) == before
             assert sorted(await zk.children("/")) == ["a", "zookeeper"]
+            async with connect(hosts) as newcomer:
+                assert await newcomer.get("/a") == before
             tmpfs.small.empty()
             await wait_until_written(zk, "/a", refused=False)
             server.wait_for("disk space is back: writes are accepted")

@@ -78,6 +78,13 @@ def test_the_password_generator_of_this_test_is_right() -> None:
     assert session_password(0x0100000001A20000).hex() == "ac86b0c7c9104dba6a8731ffba2c1a7f"
 
 
+@pytest.mark.parametrize("length", [-2, 1, 1 << 30])
+def test_a_handshake_whose_password_has_an_impossible_length_closes(corekit_server: Server, length: int) -> None:
+    with RawClient("127.0.0.1", corekit_server.port) as client:
+        client.send_bytes(rawzk.frame(int32(0) + int64(0) + int32(10_000) + int64(0) + int32(length)))
+        assert client.is_closed_by_server()
+
+
 def test_every_reply_has_its_exact_layout(raw: RawClient, namespace: str) -> None:
     assert raw.create(namespace, b"a").reader().rest() == text(namespace)
     reader = raw.create2(f"{namespace}/two", b"bc").reader()
@@ -358,6 +365,48 @@ def test_containers_and_time_to_live(server_factory: ServerFactory, opened: Open
 def test_time_to_live_needs_extended_types(server_factory: ServerFactory, opened: Opener) -> None:
     raw = opened(server_factory())
     assert raw.create2("/t", flags=rawzk.TTL, ttl=1000).err == -6
+
+
+ENFORCED = {"enforce.auth.enabled": "true", "enforce.auth.schemes": "digest"}
+
+
+@pytest.fixture(scope="module")
+def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that wants a digest from everybody."""
+    with Server.start("corekit", tmp_path_factory.mktemp("enforcing"), ENFORCED) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("opcode", "body", "xid"),
+    [
+        (rawzk.GET_DATA, text("/") + b"\0", 1),
+        (rawzk.EXISTS, text("/") + b"\1", 1),
+        (rawzk.CREATE, rawzk.create_body("/x"), 1),
+        (rawzk.SYNC, text("/"), 1),
+        (rawzk.PING, b"", rawzk.XID_PING),
+        (rawzk.CLOSE_SESSION, b"", 1),
+        (77, b"", 1),
+    ],
+)
+def test_where_authentication_is_enforced_nothing_else_is_answered(
+    enforcing: Server, opened: Opener, opcode: int, body: bytes, xid: int
+) -> None:
+    client = opened(enforcing)
+    assert client.auth("ip", b"").err == 0, "proves another scheme"
+    client.send(opcode, body, xid)
+    client.send(rawzk.GET_DATA, text("/") + b"\0")
+    assert client.receive() == Reply(xid, 0, -124, b"")
+    assert client.is_closed_by_server()
+
+
+def test_who_has_authenticated_where_that_is_enforced_is_served(enforcing: Server, opened: Opener) -> None:
+    client = opened(enforcing)
+    client.send(rawzk.AUTH, int32(0) + text("digest") + buffer(b"user:secret"), rawzk.XID_AUTH)
+    client.send(rawzk.GET_DATA, text("/") + b"\0")
+    assert [client.reply().err, client.reply().err] == [0, 0]
+    assert client.create("/mine", acl=((31, "auth", ""),)).err == 0
+    assert client.get("/mine").err == 0
 
 
 def test_reconfig_is_disabled(raw: RawClient) -> None:

@@ -205,6 +205,12 @@ BAD = "corekit: plugin bad (corekit-bad 2.3) "
             "return ['token']",
             "breaks its contract, so the server stops: authenticate() of token returned 'token', not (scheme, id)",
         ),
+        (AUTH, "import sys; sys.exit(0)", "failed, so the server stops: SystemExit: 0"),
+        (
+            SERVICE.replace("async def", "def"),
+            "return 5",
+            "breaks its contract, so the server stops: run of the service work is not async",
+        ),
         (SERVICE, "raise LookupError('nothing to do')", "failed, so the server stops: LookupError: nothing to do"),
     ],
 )
@@ -214,6 +220,20 @@ def test_a_part_that_fails_stops_the_server_with_its_name(tmp_path: Path, source
     code, last = serve_until_it_ends(tmp_path, source.replace("METHOD", method), *more)
     assert last == BAD + line
     assert code == 1
+
+
+def test_what_a_scheme_takes_for_true_is_true(tmp_path: Path) -> None:
+    """Compiled or not: None is no, and a match of a regular expression is yes."""
+    source = AUTH.replace("METHOD", "return [('token', data.decode())]")
+    source = source.replace("return True", "return re.match('[ab]$', acl_id)").replace("return False", "return 1")
+    install(tmp_path / "site", "bad", "import re\n" + source)
+    with serving(tmp_path, "bad,digest,memory") as server, RawClient("127.0.0.1", server.port) as client:
+        client.handshake()
+        assert client.create("/a", b"1", acl=((1, "token", "a"),)).err == 0
+        assert client.create("/c", b"1", acl=((1, "token", "c"),)).err == -114
+        assert client.get("/a").err == -102
+        assert client.auth("token", b"b").err == 0
+        assert client.get("/a").err == 0
 
 
 def test_an_observer_that_fails_is_named_and_unbound_and_the_server_goes_on(tmp_path: Path) -> None:

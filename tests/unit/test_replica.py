@@ -286,9 +286,12 @@ def test_without_disk_space_writes_are_refused_and_reads_go_on() -> None:
     heart.replica.refuse_writes = "disk is full"
     assert client.set(b"/a", b"2").code == errors.NOT_READ_ONLY
     assert client.get(b"/a").code == 0
-    newcomer = Client(heart, client.connection.peer)
-    newcomer.hello()
-    assert newcomer.connection.closing is not None
+    newcomer = heart.client()
+    assert newcomer.get(b"/a").code == 0, "a session is a small write, without which nobody new could read"
+    heart.replica.refuse_sessions = "disk is fuller"
+    latecomer = Client(heart, client.connection.peer)
+    latecomer.hello()
+    assert latecomer.connection.closing is not None
     heart.replica.refuse_writes = None
     assert client.set(b"/a", b"2").code == 0
 
