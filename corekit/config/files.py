@@ -39,14 +39,15 @@ def read_file(path: str) -> list[Entry]:
         raise ConfigError(f"configuration file {path} does not exist") from None
     except OSError as error:
         raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from None
+    toml = os.path.splitext(path)[1].lower() == ".toml"
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from None
-    if os.path.splitext(path)[1].lower() == ".toml":
-        return parse_toml(content, path)
-    return parse_properties(content, path)
+        if toml:
+            line = data[: error.start].count(b"\n") + 1
+            raise ConfigError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from None
+        content = data.decode("iso-8859-1")  # what Java takes every properties file for
+    return parse_toml(content, path) if toml else parse_properties(content, path)
 
 
 def parse_properties(content: str, name: str) -> list[Entry]:

@@ -75,6 +75,8 @@ class _Loader:
     def apply(self, entry: Entry) -> None:
         """Take one entry over whatever an earlier one said."""
         key = entry.key.removeprefix("zookeeper.")
+        if "\0" in entry.key or "\0" in entry.text:
+            raise ConfigError(f"{entry.origin}: a character with the number 0 is not accepted in a setting")
         known = _KEYS.get(key)
         if known is not None:
             self.set(known, entry)

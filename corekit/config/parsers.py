@@ -42,11 +42,13 @@ _INTEGER_MAX = 0x7FFFFFFF
 
 
 def _integer(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]+", text):  # int() would also take 1_000 and digits of other scripts
+    # int() would also take 1_000 and digits of other scripts. Java takes 0xfffff where it reads a system property.
+    base = 16 if re.fullmatch(r"[+-]?0[xX][0-9a-fA-F]+", text) else 10
+    if base == 10 and not re.fullmatch(r"[+-]?[0-9]+", text):
         raise ValueError(text)
-    if len(text) > 20 or int(text) > _INTEGER_MAX:
+    if len(text) > 20 or int(text, base) > _INTEGER_MAX:
         raise TooLargeError
-    return int(text)
+    return int(text, base)
 
 
 def integer(lowest: int | None = None, highest: int | None = None, also: int | None = None) -> Parser[int]:

@@ -1,5 +1,7 @@
 """Java properties and TOML, as text."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,10 @@ def pairs(content: str) -> list[tuple[str, str]]:
 )
 def test_properties_are_read_as_java_reads_them(content: str, expected: list[tuple[str, str]]) -> None:
     assert pairs(content) == expected
+
+
+def pairs_of(path: Path) -> list[tuple[str, str]]:
+    return [(entry.key, entry.text) for entry in read_file(str(path))]
 
 
 def test_an_entry_knows_the_line_it_begins_on() -> None:
@@ -121,10 +127,16 @@ def test_files_that_cannot_be_read_are_named(tmp_path) -> None:
         read_file(str(tmp_path / "zoo.cfg"))
     with pytest.raises(ConfigError, match="cannot be read"):
         read_file(str(tmp_path))
-    bad = tmp_path / "bad.cfg"
-    bad.write_bytes(b"a=b\nc=\xff\n")
-    with pytest.raises(ConfigError, match=r"bad\.cfg:2: not UTF-8"):
+    bad = tmp_path / "bad.toml"
+    bad.write_bytes(b"a='b'\nc='\xff'\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml:2: not UTF-8"):
         read_file(str(bad))
+
+
+def test_a_properties_file_that_is_not_utf8_is_read_as_java_reads_it(tmp_path) -> None:
+    path = tmp_path / "zoo.cfg"
+    path.write_bytes(b"# f\xfcr uns\ndataDir=/data/f\xfcr\n")
+    assert pairs_of(path) == [("dataDir", "/data/für")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path) -> None:

@@ -52,6 +52,7 @@ def refusal(directory: Path, text: str) -> str:
             "maxSessionTimeout would be 42949672940 (20 ticks), clients can be told 2147483647 at most; "
             "lower tickTime (2147483647) or set maxSessionTimeout",
         ),
+        ("dataDir=/x\\u0000y", "DIR/zoo.cfg:1: a character with the number 0 is not accepted in a setting"),
         ("server.x=a:2888:3888", "DIR/zoo.cfg:1: server.x is not accepted; accepted is server.N with N from 0 to 255"),
         ("server.-1=a:2888:3888", "server.-1 is not accepted; accepted is server.N with N from 0 to 255"),
         ("server.256=a:2888:3888", "server.256 is not accepted; accepted is server.N with N from 0 to 255"),
