@@ -91,8 +91,9 @@ def find(name: str, found: dict[str, Found]) -> Found:
         PluginError: there is none, or several packages bring one.
     """
     if name not in found:
-        close = difflib.get_close_matches(name, found, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        lower = {one.lower(): one for one in found}
+        close = difflib.get_close_matches(name.lower(), lower, 1)
+        hint = f" Did you mean {lower[close[0]]}?" if close else ""
         raise PluginError(f"there is no plugin {name}.{hint} Installed are: {', '.join(sorted(found)) or 'none'}")
     one = found[name]
     if one.others:
@@ -124,7 +125,7 @@ def load(one: Found) -> None:
             f"{one} is made for API version {version}, this corekit has API version {API_VERSION}: install {newer}"
         )
     kind = getattr(plugin, "kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise PluginError(f"{one} has kind {kind!r}; kinds are {', '.join(KINDS)}")
     one.kind = kind
     one.hooks = tuple(sorted(_marked(plugin)))

@@ -7,6 +7,7 @@ object is checked against its contract once; nothing of pluggy is left on the pa
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 import os
 import random
@@ -159,7 +160,7 @@ class _Wiring:
             return caller(self.manager, hook, one)(context=self.contexts[one.name])
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{one} failed in {hook}: {type(error).__name__}: {error}") from error
 
     def made(self, kind: str) -> list[Any]:
@@ -211,6 +212,22 @@ def _instance(wanted: type) -> Callable[[Any, str], None]:
     def check_one(thing: Any, who: str) -> None:
         if not isinstance(thing, wanted):
             raise PluginError(f"{who}: {type(thing).__name__} is no {wanted.__module__}.{wanted.__name__}")
+
+    return check_one
+
+
+def _runs(wanted: type, *arguments: str) -> Callable[[Any, str], None]:
+    """A check that a thing is of a type, and that its `run` can be called with these arguments."""
+
+    def check_one(thing: Any, who: str) -> None:
+        _instance(wanted)(thing, who)
+        try:
+            inspect.signature(thing.run).bind(*arguments)
+        except TypeError as error:
+            what = f"{wanted.__name__} {thing.name if wanted is Service else thing.names[0]}"
+            raise PluginError(f"{who}: run of the {what} is called with ({', '.join(arguments)}): {error}") from None
+        except ValueError:  # built into an extension module: nothing to compare
+            pass
 
     return check_one
 
@@ -268,8 +285,8 @@ def wire(
     infos = {choice.one.name: choice.one.info(used=True, why=choice.why) for choice in choices}
     made = {kind: wiring.made(kind) for kind in ("storage", "consensus", "transport", "protocol")}
     observers = wiring.registered("register_observers", _check_observer)
-    services = wiring.registered("register_services", _instance(Service))
-    commands = wiring.registered("register_admin_commands", _instance(AdminCommand))
+    services = wiring.registered("register_services", _runs(Service, "gateway"))
+    commands = wiring.registered("register_admin_commands", _runs(AdminCommand, "gateway", "parameters"))
     parts = Parts(
         storage=made["storage"][0],
         consensus=made["consensus"][0],

@@ -190,6 +190,10 @@ def test_an_unknown_name_lists_what_is_installed_and_suggests(stranger: Stranger
     assert "Did you mean" not in refusal("memory", "qqqqq")
 
 
+def test_the_case_of_a_name_is_no_reason_not_to_find_the_nearest() -> None:
+    assert "there is no plugin ROKS. Did you mean rocks?" in refusal("ROKS")
+
+
 def test_an_ensemble_gets_the_consensus_for_ensembles() -> None:
     from corekit.plugins.choose import default_name
 
@@ -233,6 +237,7 @@ def wired_modules() -> set[str]:
     [
         ("raise RuntimeError('no disk')", ["cannot be imported: RuntimeError: no disk"]),
         ("import nothing_like_it", ["cannot be imported: ModuleNotFoundError", "nothing_like_it"]),
+        ("kind = ['storage']", ["has kind ['storage']; kinds are storage, consensus"]),
         ("kind = 'store'", ["has kind 'store'; kinds are storage, consensus"]),
         ("", ["has kind None"]),
         ("kind = 'storage'", ["is of kind storage but has no function make_storage marked with @hookimpl"]),
@@ -257,6 +262,10 @@ def wired_modules() -> set[str]:
         (
             "kind = 'storage'\n@hookimpl\ndef make_storage(context): raise OSError('gone')",
             ["failed in make_storage: OSError: gone"],
+        ),
+        (
+            "kind = 'storage'\n@hookimpl\ndef make_storage(context): raise SystemExit(0)",
+            ["failed in make_storage: SystemExit: 0"],
         ),
         (
             STORAGE.replace("def sync(self): ...", ""),
@@ -357,15 +366,22 @@ def test_an_object_can_be_the_plugin_and_a_class_cannot(stranger: Stranger) -> N
 
 
 @pytest.mark.parametrize(
-    ("result", "text"),
+    ("what", "result", "text"),
     [
-        ("[object()]", "object is no corekit.api.Observer"),
-        ("None", "register_observers returned NoneType, not a list"),
-        ("'ab'", "register_observers returned str, not a list"),
+        ("observers", "[object()]", "object is no corekit.api.Observer"),
+        ("observers", "None", "register_observers returned NoneType, not a list"),
+        ("observers", "'ab'", "register_observers returned str, not a list"),
+        ("services", "[Service('s', lambda: 1)]", "run of the Service s is called with (gateway): too many"),
+        (
+            "admin_commands",
+            "[AdminCommand(('c',), '', lambda gateway: {})]",
+            "run of the AdminCommand c is called with (gateway, parameters): too many",
+        ),
     ],
 )
-def test_what_is_registered_is_checked(stranger: Stranger, result: str, text: str) -> None:
-    stranger("audit", f"kind = 'observer'\n@hookimpl\ndef register_observers(): return {result}")
+def test_what_is_registered_is_checked(stranger: Stranger, what: str, result: str, text: str) -> None:
+    head = HEAD + "from corekit.hooks import AdminCommand, Service\n@hookimpl\ndef register_observers(): return []\n"
+    stranger("audit", f"kind = 'observer'\n@hookimpl\ndef register_{what}(): return {result}", head=head)
     assert text in refusal("audit")
 
 
