@@ -111,7 +111,9 @@ class ZooKeeperSession:
             elif first in _HTTP:
                 self._refuse(_HTTP_ANSWER % (len(_HTTP_TEXT), _HTTP_TEXT), "an HTTP request came to the client port")
             elif first[0] == 0x16 and first[1] == 3:
-                self._refuse(_TLS_ALERT, "a TLS client came to the plain client port (secureClientPort is for TLS)")
+                self._refuse(
+                    _TLS_ALERT, "a TLS client came to the client port, which is plain: this version has no TLS"
+                )
             else:
                 size = int.from_bytes(first, "big", signed=True)
                 if not 0 <= size <= self._limit:

@@ -81,7 +81,8 @@ def serve(
 
     from corekit.server.server import run
 
-    raise typer.Exit(run(loaded, parts, _tell_json if json else _tell))
+    tell = _tell_json if json else _tell_log if loaded.settings.log_format == "json" else _tell
+    raise typer.Exit(run(loaded, parts, tell))
 
 
 def _tell(started: Started) -> None:
@@ -89,6 +90,14 @@ def _tell(started: Started) -> None:
         print(f"admin and metrics on {', '.join(started.admin)}", file=sys.stderr)
     print(f"corekit listens on {', '.join(started.listens)}, data in {started.data_dir}", file=sys.stderr)
     print(f"plugins: {', '.join(started.plugins)}", file=sys.stderr, flush=True)
+
+
+def _tell_log(started: Started) -> None:
+    """What reads a log of JSON lines on stderr is given nothing else."""
+    import logging
+    from dataclasses import asdict
+
+    logging.getLogger("corekit.server").info("listening", extra=asdict(started))
 
 
 def _tell_json(started: Started) -> None:

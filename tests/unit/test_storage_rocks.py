@@ -177,6 +177,9 @@ def test_another_format_is_refused(tmp_path: Path, change: dict[str, object], me
     marker.write_text(json.dumps(json.loads(marker.read_text()) | change))
     with pytest.raises(DataDirError, match=message):
         storage.open()
+    marker.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataDirError, match="cannot be read"):
+        storage.open()
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_of_the_user(tmp_path: Path) -> None:
@@ -366,6 +369,21 @@ def test_segments_are_read_one_after_the_other(segments: list[Path]) -> None:
     assert len(list(segments[0].parent.glob("*.journal"))) == 1, "what is in tables is not kept"
     assert storage.open() == Recovery(0, 0, 0, 100, fresh=False)
     storage.close()
+
+
+def test_a_young_directory_without_its_journal_says_what_is_missing(tmp_path: Path) -> None:
+    """Nothing is in the database's tables yet, so that it is the journal that was lost."""
+    storage = RocksStorage(tmp_path / "data")
+    storage.open()
+    storage.append(1, entries_of(1, 1), 1)
+    storage.sync()
+    shutil.copytree(tmp_path / "data", tmp_path / "crashed")
+    storage.close()
+    [segment] = (tmp_path / "crashed" / "journal").iterdir()
+    for damage in (lambda: segment.write_bytes(b""), segment.unlink):
+        damage()
+        with pytest.raises(DamagedError, match=r"a file of .*/journal or of the database is missing"):
+            RocksStorage(tmp_path / "crashed").open()
 
 
 @pytest.mark.parametrize("number", range(3))

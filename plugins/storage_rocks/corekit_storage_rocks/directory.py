@@ -175,13 +175,11 @@ def _refuse_foreign(path: Path) -> None:
 
 def _read_marker(path: Path) -> dict[str, Any] | None:
     try:
-        text = (path / MARKER).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    try:
-        marker: dict[str, Any] = json.loads(text)
+        marker: dict[str, Any] = json.loads((path / MARKER).read_text(encoding="utf-8"))
         product, storage, version = marker["product"], marker["storage"], int(marker["format"])
         marker["id"], marker["separate_log"]
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError) as error:
         raise DataDirError(
             f"{path / MARKER} cannot be read; restore it from a backup, or choose another --data-dir"

@@ -110,7 +110,9 @@ class RocksStorage:
             database = Database(path, self._directory.journal, segment_bytes=self._segment_bytes)
             contents = examine(database)
             if contents is None and known and damage is None:
-                raise DamagedError(f"{path} is empty")
+                raise DamagedError(
+                    f"{path} is empty: a file of {self._directory.journal} or of the database is missing or cut short"
+                )
             return self._begin(database, floor, contents, damage or problem)
         except BaseException:
             if database is not None:
