@@ -133,7 +133,8 @@ class Zab(EnsembleConsensus):
             )
             self.damaged = True
             self.distrust()
-        self.trusted = self.current_epoch > 0 or (self.empty and self.options.trust_empty)
+        alone = self.ensemble.voters == {self.sid}  # then nobody can know more
+        self.trusted = self.current_epoch > 0 or (self.empty and (self.options.trust_empty or alone))
         if not self.trusted and self.sid in self.ensemble.voters:
             self.log("info", "this server's data is not known to be complete: it joins a leader, but does not vote")
         self.election.start()
