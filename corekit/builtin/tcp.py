@@ -59,7 +59,7 @@ class TcpTransport:
             else:
                 infos = await trio.socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
                 family, *_, where = infos[0]
-                plain = socket.create_server(where[:2], family=family, backlog=size)
+                plain = socket.create_server(where, family=family, backlog=size)
         except OSError as error:
             raise _bind_error(address, port, error) from None
         plain.setblocking(False)

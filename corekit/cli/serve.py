@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -86,10 +87,12 @@ def serve(
 
 
 def _tell(started: Started) -> None:
-    if started.admin:
-        print(f"admin and metrics on {', '.join(started.admin)}", file=sys.stderr)
-    print(f"corekit listens on {', '.join(started.listens)}, data in {started.data_dir}", file=sys.stderr)
-    print(f"plugins: {', '.join(started.plugins)}", file=sys.stderr, flush=True)
+    listens = ", ".join(started.listens) or "no port for clients"
+    with contextlib.suppress(OSError):  # a log that is full is no reason not to serve
+        if started.admin:
+            print(f"admin and metrics on {', '.join(started.admin)}", file=sys.stderr)
+        print(f"corekit listens on {listens}, data in {started.data_dir}", file=sys.stderr)
+        print(f"plugins: {', '.join(started.plugins)}", file=sys.stderr, flush=True)
 
 
 def _tell_log(started: Started) -> None:

@@ -100,6 +100,14 @@ boolean = _words({"true": True, "false": False}, "true or false")
 yes_no = _words({"true": True, "false": False, "yes": True, "no": False}, "yes, no, true or false")
 
 text: Parser[str] = Parser(lambda value: value, "text")
+
+
+def _address(value: str) -> str:
+    """An IPv6 address may stand in brackets, as in Java."""
+    return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
+
+address: Parser[str] = Parser(_address, "an address")
 port = integer(0, 65535)
 port_or_off = integer(0, 65535, also=-1)
 millis = integer(0)

@@ -19,6 +19,7 @@ from typing import Any
 from corekit import limits
 from corekit.config.members import ServerSpec
 from corekit.config.parsers import (
+    address,
     at_least,
     boolean,
     choice,
@@ -54,10 +55,10 @@ class Settings:
 
     # Client port
     client_port: int = setting(2181, "clientPort", port_or_off, "port for clients; 0 picks a free one, -1 opens none")
-    client_port_address: str = setting("", "clientPortAddress", text, "address to listen on (default: all)")
+    client_port_address: str = setting("", "clientPortAddress", address, "address to listen on (default: all)")
     secure_client_port: int = setting(-1, "secureClientPort", port_or_off, "port for clients over TLS; -1 opens none")
     secure_client_port_address: str = setting(
-        "", "secureClientPortAddress", text, "address for the TLS port (default: all)"
+        "", "secureClientPortAddress", address, "address for the TLS port (default: all)"
     )
     client_port_listen_backlog: int = setting(
         -1, "clientPortListenBacklog", integer(1, also=-1), "connections waiting for accept; -1 leaves it to the system"
@@ -348,7 +349,7 @@ class Settings:
     admin_enabled: bool = setting(
         True, "admin.enableServer", boolean, "open the admin port", zoo_env="ZOO_ADMINSERVER_ENABLED"
     )
-    admin_address: str = setting("127.0.0.1", "admin.serverAddress", text, "address of the admin port")
+    admin_address: str = setting("127.0.0.1", "admin.serverAddress", address, "address of the admin port")
     admin_port: int = setting(8080, "admin.serverPort", port, "admin port; 0 picks a free one")
     admin_command_url: str = setting("/commands", "admin.commandURL", text, "path of the commands")
     admin_idle_timeout_ms: int = setting(30_000, "admin.idleTimeout", integer(1), "idle admin connections are closed")
@@ -367,7 +368,7 @@ class Settings:
         metrics_provider,
         "prometheus opens the metrics port (7000 if metricsProvider.httpPort is not given)",
     )
-    metrics_http_host: str = setting("0.0.0.0", "metricsProvider.httpHost", text, "address of the metrics port")
+    metrics_http_host: str = setting("0.0.0.0", "metricsProvider.httpHost", address, "address of the metrics port")
     metrics_http_port: int = setting(
         -1, "metricsProvider.httpPort", port_or_off, "port that serves /metrics; 0 picks a free one, -1 opens none"
     )

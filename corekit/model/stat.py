@@ -28,7 +28,6 @@ _unpack_stat = STAT.unpack_from
 CONTAINER_OWNER = -0x8000000000000000
 TTL_MASK = 0xFF00000000000000
 TTL_MAX_MS = (1 << 40) - 1
-EMULATED_353_TTL_MASK = 0x0FFFFFFFFFFFFFFF
 
 
 class Stat(NamedTuple):
@@ -155,6 +154,6 @@ def owner_kind(owner: int, extended: bool, emulate_353: bool = False) -> str:
     return "session"
 
 
-def ttl_of(owner: int, emulate_353: bool = False) -> int:
-    """The time to live in milliseconds held by a TTL znode's stored owner."""
-    return owner & (EMULATED_353_TTL_MASK if emulate_353 else TTL_MAX_MS)
+def ttl_of(owner: int) -> int:
+    """The time to live in milliseconds held by a TTL znode's stored owner (`EphemeralType.TTL.getValue`)."""
+    return owner & TTL_MAX_MS

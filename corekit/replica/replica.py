@@ -558,7 +558,7 @@ class Replica(Intake):
                 age = self.wall_ms - stat.zxid_at(record, stat.CTIME)
                 due = used or 0 < options.container_never_used_ms < age
             else:
-                due = self.wall_ms - stat.zxid_at(record, stat.MTIME) > stat.ttl_of(owner, options.emulate_353_ttl)
+                due = self.wall_ms - stat.zxid_at(record, stat.MTIME) > stat.ttl_of(owner)
             if due:
                 found += 1
                 body = len(path).to_bytes(4, "big") + path

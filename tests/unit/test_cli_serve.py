@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servers import free_port
+
 DEADLINE_S = 20.0
 Start = Callable[..., "Serving"]
 
@@ -111,6 +113,25 @@ def test_json_is_one_line_on_standard_output_and_the_log(start: Start, tmp_path:
     assert server.stop() == 0
     assert server.process.stdout.read() == ""
     assert {json.loads(line)["message"] for line in server.lines} >= {"started", "stopping"}
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "<&- >&- 2>&-"])
+def test_a_log_that_cannot_be_written_is_no_reason_not_to_serve(tmp_path: Path, stderr: str) -> None:
+    port = free_port()
+    command = f'exec "$0" -m corekit serve -p memory --client-port {port} -s admin.enableServer=false {stderr}'
+    with subprocess.Popen(["sh", "-c", command, sys.executable], cwd=tmp_path) as process:
+        try:
+            deadline = time.monotonic() + DEADLINE_S
+            answer = b""
+            while not answer and time.monotonic() < deadline and process.poll() is None:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as plain:
+                    plain.sendall(b"srvr")
+                    answer = plain.recv(100)
+            assert answer.startswith(b"Zookeeper version: ")
+            process.terminate()
+            assert process.wait(DEADLINE_S) == 0
+        finally:
+            process.kill()
 
 
 def test_a_config_file_of_zookeeper(start: Start, tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_a_malformed_value_names_key_value_place_and_what_is_accepted(key: str, 
 
 GOOD: list[tuple[str, str, str, Any]] = [
     ("clientPort", "0", "client_port", 0),
+    ("clientPortAddress", "[::1]", "client_port_address", "::1"),
     ("jute.maxbuffer", "0x200000", "jute_max_buffer", 0x200000),
     ("client_port", "2182", "client_port", 2182),
     ("reconfigEnabled", "TRUE", "reconfig_enabled", True),

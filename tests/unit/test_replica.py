@@ -313,8 +313,10 @@ def test_an_observer_that_raises_is_unbound_and_breaks_nothing() -> None:
     assert len(heart.replica.observing.failures) == 1
 
 
-def test_containers_go_when_their_last_child_has_gone_and_ttl_nodes_in_time() -> None:
-    heart = Heart(ReplicaOptions(extended_types=True))
+@pytest.mark.parametrize("emulate", [False, True])
+def test_containers_go_when_their_last_child_has_gone_and_ttl_nodes_in_time(emulate: bool) -> None:
+    """With and without `emulate353TTLNodes`; ZooKeeper 3.8 takes the time from the same 40 bits either way."""
+    heart = Heart(ReplicaOptions(extended_types=True, emulate_353_ttl=emulate))
     client = heart.client()
     made = client.call(ops.CREATE_CONTAINER, create(b"/c", flags=4))
     assert Create2Response.decode(Reader(made.body)).stat.ephemeral_owner == 0
