@@ -34,7 +34,8 @@ async def setquota(
 ) -> None:
     """Limit how many znodes and bytes a subtree may have (the znode itself counts).
 
-    The server must have enforceQuota set to refuse anything; otherwise it logs a warning.
+    The server must have enforceQuota set to refuse anything; without it, and beyond a soft limit, corekit logs a
+    warning.
 
     [bold]Example[/bold]
 

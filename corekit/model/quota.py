@@ -48,10 +48,14 @@ class Quotas:
 
     Attributes:
         limited: paths with a limits znode. Empty in most trees, which the hot path checks first.
+        exceeded: path -> what was asked for beyond its limits last, until somebody takes it away to tell of it.
+        refused: writes refused so far, by the first part of the path.
     """
 
     def __init__(self) -> None:
         self.limited: set[bytes] = set()
+        self.exceeded: dict[bytes, str] = {}
+        self.refused: dict[str, int] = {}
 
     def above(self, path: bytes) -> bytes | None:
         """The nearest path at or above `path` that has a quota; the root's is not kept."""
@@ -61,8 +65,12 @@ class Quotas:
             path = paths.parent(path)
         return None
 
-    def allows(self, tree: Tree, path: bytes, more_bytes: int, more_nodes: int) -> bool:
-        """Whether a create or setData stays within the hard limits."""
+    def allows(self, tree: Tree, path: bytes, more_bytes: int, more_nodes: int, *, enforced: bool) -> bool:
+        """Whether a create or setData may be done; beyond a soft limit it may, and is noted.
+
+        Args:
+            enforced: hard limits refuse; otherwise they are as soft ones.
+        """
         if not self.limited:
             return True
         prefix = self.above(path)
@@ -72,10 +80,16 @@ class Quotas:
         if paths.QUOTA + prefix + _STATS not in tree.nodes:
             return True
         now = parse_track(_data(tree, paths.QUOTA + prefix + _STATS))
-        for key, hard, more in (("count", "countHardLimit", more_nodes), ("bytes", "byteHardLimit", more_bytes)):
-            limit = limits.get(hard, -1)
-            if more and limit > -1 and now.get(key, -1) + more > limit:
-                return False
+        for key, hard_key, more in (("count", "countHardLimit", more_nodes), ("bytes", "byteHardLimit", more_bytes)):
+            hard = limits.get(hard_key, -1)
+            limit = hard if hard > -1 else limits.get(key, -1)
+            wanted = now.get(key, -1) + more
+            if more and -1 < limit < wanted:
+                self.exceeded[prefix] = f"{key} {wanted}, {'hard' if hard > -1 else 'soft'} limit {limit}"
+                if hard > -1 and enforced:
+                    namespace = prefix[1:].partition(b"/")[0].decode("utf-8", "replace")
+                    self.refused[namespace] = self.refused.get(namespace, 0) + 1
+                    return False
         return True
 
     def created(self, tree: Tree, path: bytes, size: int) -> None:

@@ -249,7 +249,9 @@ class Preparer:
             raise Refused(errors.NO_CHILDREN_FOR_EPHEMERALS)
         cversion = cversion + 1 if cversion < _INT_MAX else _INT_MIN
         data = body[data_at:acl_at]
-        if self._enforce_quota and not self._quotas.allows(tree, path, max(data_size, 0), 1):
+        if self._quotas.limited and not self._quotas.allows(
+            tree, path, max(data_size, 0), 1, enforced=self._enforce_quota
+        ):
             raise Refused(errors.QUOTA_EXCEEDED)
         special = CONTAINER_OWNER if op == ops.CREATE_CONTAINER else ttl_owner(ttl) if op == ops.CREATE_TTL else 0
         ephemeral = flags in _EPHEMERAL and not special
@@ -330,9 +332,9 @@ class Preparer:
             raise Refused(errors.NO_NODE if paths.is_valid(path) else errors.BAD_ARGUMENTS)
         if path in tree.acl_keys or path in tree.pend_acl:
             self._authorize(path, WRITE, r.identities)
-        if self._enforce_quota:
+        if self._quotas.limited:
             growth = max(data_size, 0) - (len(record) - 72)
-            if not self._quotas.allows(tree, path, growth, 0):
+            if not self._quotas.allows(tree, path, growth, 0, enforced=self._enforce_quota):
                 raise Refused(errors.QUOTA_EXCEEDED)
         version = version_of(record)
         if expected != -1 and expected != version:

@@ -184,6 +184,7 @@ class Server:
             nursery.start_soon(self._tick)
             nursery.start_soon(self._every, _STATE_EVERY_S, self._keep_state)
             nursery.start_soon(self._every, _SPACE_EVERY_S, self._watch_space)
+            nursery.start_soon(self._every, _SPACE_EVERY_S, self._tell_of_quotas)
             nursery.start_soon(self._every, _GIVE_BACK_EVERY_S, self._give_back)
             nursery.start_soon(self._collect)
             for service in self.parts.services:
@@ -407,6 +408,12 @@ class Server:
         elif replica.refuse_writes is not None and free > watermark * 11 // 10:
             replica.refuse_writes = None
             log.info("disk space is back: writes are accepted", extra={"free_bytes": free})
+
+    def _tell_of_quotas(self) -> None:
+        quotas = self.kernel.replica.quotas
+        for path, what in quotas.exceeded.items():
+            log.warning("quota exceeded", extra={"path": path.decode("utf-8", "replace"), "by": what})
+        quotas.exceeded.clear()
 
     async def _finish_writes(self) -> None:
         for _ in range(_FINISH_TRIES):

@@ -59,6 +59,7 @@ class ServerMetrics:
         registry.gauge_set("quota_bytes_limit_per_namespace", partial(self._quota, b"limits", "bytes", "byteHardLimit"))
         registry.gauge_set("quota_count_usage_per_namespace", partial(self._quota, b"stats", "count"))
         registry.gauge_set("quota_bytes_usage_per_namespace", partial(self._quota, b"stats", "bytes"))
+        registry.gauge_set("quota_exceeded_error_per_namespace", lambda: dict(self._kernel.replica.quotas.refused))
 
     @staticmethod
     def _gauges(registry: Registry, view: View, replica: Replica) -> None:
