@@ -102,14 +102,19 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
         time.sleep(0.2)
 
 
-def dead_threads(cluster: Cluster) -> list[int]:
-    """Java members whose log thread died of ZOOKEEPER-4409, which happens when their leader goes away while they
-    acknowledge.
+def holed(cluster: Cluster) -> list[int]:
+    """Java members with a hole in their log, which they hand on when they lead.
 
-    Transactions that wait for that thread are lost, and later ones are logged behind the hole, though no message
-    between servers was missing.
+    - One whose log thread died of ZOOKEEPER-4409, which happens when its leader goes away while it acknowledges.
+      Transactions that wait for that thread are lost, and later ones are logged behind the hole, though no message
+      between servers was missing.
+    - One that was told to cut its log. What it receives in the same synchronisation goes into its tree and a snapshot
+      only (`snapshotNeeded` in `Learner.syncWithLeader`). A follower with one of those is told to cut it off when this
+      server leads, and gets what comes behind the hole (the family of ZOOKEEPER-4925).
     """
-    return _that_logged(cluster, b'java.lang.NullPointerException: Cannot invoke "java.net.Socket.isClosed()"')
+    dead_thread = _that_logged(cluster, b'java.lang.NullPointerException: Cannot invoke "java.net.Socket.isClosed()"')
+    cut = _that_logged(cluster, b"Learner - Truncating log to get in sync with the leader")
+    return sorted({*dead_thread, *cut})
 
 
 def _that_logged(cluster: Cluster, sign: bytes) -> list[int]:
@@ -120,12 +125,12 @@ def _that_logged(cluster: Cluster, sign: bytes) -> list[int]:
 def spoiled(cluster: Cluster) -> list[int]:
     """Java members whose history may be wrong through bugs of Apache ZooKeeper 3.8.0.
 
-    - One of the `dead_threads`.
+    - One that is `holed`.
     - Where all voters are Java servers, one that says that its digest is not its leader's: a leader that was cut off
       keeps in its tree what it had only proposed (the family of ZOOKEEPER-2845). Among voters of both kinds this counts
       as wrong.
     """
-    found = set(dead_threads(cluster))
+    found = set(holed(cluster))
     if all(cluster.member(number).kind == "java" for number in cluster.numbers if number not in cluster.observers):
         found.update(_that_logged(cluster, MISMATCH.encode()))
     return sorted(found)

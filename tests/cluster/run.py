@@ -28,7 +28,7 @@ class Figures:
     looks: int = 0
     sessions: int = 0
     sessions_lost: int = 0
-    wiped: list[int] = field(default_factory=list)  # Java members whose log thread died, and that began anew
+    wiped: list[int] = field(default_factory=list)  # Java members with a hole in their log, that began anew
     spoiled: list[int] = field(default_factory=list)  # Java members that met bugs of theirs since
     left_out: list[int] = field(default_factory=list)  # and have a wrong history since
     gaps_ms: list[int] = field(default_factory=list)  # from the end of a round to the next write of every writer
@@ -121,9 +121,9 @@ class Run:
         self.figures.gaps_ms.append(round((time.monotonic() - began) * 1000))
 
     def _wipe_spoiled(self) -> None:
-        """What docs/ensembles.md tells operators to do with a Java member that lost its log thread."""
-        for number in checks.dead_threads(self.cluster):
-            self.nemesis.note(f"  server.{number} lost its log thread (ZOOKEEPER-4409): wiped")
+        """What docs/ensembles.md tells operators to do with a Java member that has a hole in its log."""
+        for number in checks.holed(self.cluster):
+            self.nemesis.note(f"  server.{number} has a hole in its log: wiped")
             self.cluster.begin_anew(number)
             self.figures.wiped.append(number)
 

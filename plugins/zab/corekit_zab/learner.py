@@ -196,7 +196,10 @@ class Learner:
                 if zxid != last + 1:
                     self._log_entries(entries, last)
                     entries = []
-                    if zxid >> 32 <= last >> 32 or zxid >> 32 > self.epoch:
+                    newer = last >> 32 < zxid >> 32 <= self.epoch
+                    if not newer or zxid & COUNTER_MAX != 1:
+                        # ZooKeeper's leaders may lack in the log what they have in the tree (ZOOKEEPER-4925).
+                        self.engine.resync = self.engine.resync or newer
                         raise ProtocolError(f"entry 0x{zxid:x} follows 0x{last:x}: the leader's history has a gap")
                 last = zxid
                 if kind == wire.PROPOSAL:
