@@ -142,7 +142,10 @@ class Server:
         self._where_data = os.path.abspath(s.data_dir)
 
     def _role_changed(self, mode: str) -> None:
-        self.parts.events.role_changed(mode, self.kernel.consensus.status().epoch)
+        status = self.kernel.consensus.status()
+        if mode in ("leader", "follower", "observer"):
+            self.operations.metrics.election_time.observe(int(status.details.get("election_time", 0)))
+        self.parts.events.role_changed(mode, status.epoch)
 
     def _begin_turn(self) -> None:
         self.kernel.set_time()

@@ -40,6 +40,7 @@ class ServerMetrics:
     Attributes:
         stalls: how much longer than asked the event loop slept, in us (`jvm_pause_time_ms`).
         started: time to read state and log at start-up, in us (`dbinittime`).
+        election_time: of the elections that this server came out of, in ms.
     """
 
     def __init__(self, registry: Registry, kernel: Kernel, view: View, admission: Admission, port: FastPort) -> None:
@@ -47,11 +48,12 @@ class ServerMetrics:
         self._kernel = kernel
         self.stalls = Summary("jvm_pause_time_ms", advanced=True, scale=1000)
         self.started = Summary("dbinittime", scale=1000)
+        self.election_time = Summary("election_time")
         self._gauges(registry, view, kernel.replica)
         self._counters(registry, admission, port)
         stats = kernel.replica.stats
         registry.add(stats.read_latency, stats.update_latency, kernel.disk.sync_time)
-        registry.add(kernel.batch_size, kernel.state_time, self.stalls, self.started)
+        registry.add(kernel.batch_size, kernel.state_time, self.stalls, self.started, self.election_time)
         registry.add(*kernel.replica.applier.fired.values())
         registry.gauge_set(
             "quota_count_limit_per_namespace", partial(self._quota, b"limits", "count", "countHardLimit")

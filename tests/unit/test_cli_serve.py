@@ -144,6 +144,20 @@ def test_a_config_file_of_zookeeper(start: Start, tmp_path: Path) -> None:
     assert (tmp_path / "zk").is_dir()
 
 
+def test_a_single_voter_begins_an_ensemble_and_counts_its_election(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "myid").write_text("1")
+    ports = free_port(2)
+    (tmp_path / "zoo.cfg").write_text(
+        f"dataDir={tmp_path}/data\nclientPort=0\nstandaloneEnabled=false\nadmin.enableServer=false\ntickTime=500\n"
+        f"4lw.commands.whitelist=*\nserver.1=127.0.0.1:{ports}:{ports + 1}\n"
+    )
+    server = start("--config", "zoo.cfg")
+    server.read_until("serving mode=leader")
+    assert "zk_cnt_election_time\t1\n" in server.word("mntr")
+    assert server.stop() == 0
+
+
 def test_a_port_in_use_is_exit_code_14(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
