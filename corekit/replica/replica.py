@@ -327,7 +327,8 @@ class Replica(Intake):
             self._same_tree = True
             self.parted_at = 0
             return
-        self.stats.digest_mismatches += 1
+        if self._same_tree or self.parted_at or self.serving:  # else a snapshot that is ahead of its zxid
+            self.stats.digest_mismatches += 1
         if self._same_tree:
             self._same_tree = False
             self.parted_at = zxid
