@@ -13,7 +13,7 @@ help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 # What setup.py compiles: its output lies beside the sources, and is used instead of them where it is.
-COMPILED := $(wildcard corekit/codec/*.py corekit/model/*.py corekit/replica/*.py corekit/server/*.py \
+COMPILED := $(wildcard corekit/builtin/*.py corekit/codec/*.py corekit/model/*.py corekit/replica/*.py corekit/server/*.py \
     plugins/zab/corekit_zab/*.py plugins/storage_rocks/corekit_storage_rocks/journal.py \
     plugins/storage_rocks/corekit_storage_rocks/_writer.c)
 

@@ -16,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 # The way of a request and of a transaction, as one group: calls between its modules are calls of C functions.
 COMPILED = (
+    "corekit/builtin/zookeeper_session.py",
     "corekit/codec/jute.py",
     "corekit/codec/quorum.py",
     "corekit/codec/txns.py",

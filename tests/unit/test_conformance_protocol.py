@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from corekit.api import ClientSession, Peer
-from corekit.builtin.zookeeper import ZooKeeperProtocol, ZooKeeperSession
+from corekit.builtin.zookeeper import ZooKeeperProtocol
+from corekit.builtin.zookeeper_session import ZooKeeperSession
 from corekit.testing.own.zookeeper import TestZooKeeper
 from corekit.testing.protocol import ProtocolSuite
 

@@ -1,7 +1,7 @@
 """The real server around a simulated consensus: kernel, replica, tree, sessions, watches and the client protocol.
 
-All of `corekit.server.kernel`, `corekit.replica`, `corekit.model` and `corekit.builtin.zookeeper` runs as it does in a
-process; this file gives it the simulated clock, disk, links and clients.
+All of `corekit.server.kernel`, `corekit.replica`, `corekit.model` and `corekit.builtin.zookeeper_session` runs as
+it does in a process; this file gives it the simulated clock, disk, links and clients.
 
 Not here: sockets and tasks (`corekit.testing.world` runs those).
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from corekit.api import ClientSession, DiskUsage, EnsembleConsensus, Observer, Peer, Recovery
-from corekit.builtin.zookeeper import ZooKeeperSession
+from corekit.builtin.zookeeper_session import ZooKeeperSession
 from corekit.codec.txns import decode
 from corekit.replica.options import ReplicaOptions
 from corekit.server.kernel import Kernel
