@@ -9,55 +9,55 @@ Source of the codes: ZooKeeper `KeeperException.Code`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 # Process exit codes. 1-14 follow ZooKeeper's `ExitCode`; the others are corekit's own.
-EXIT_OK = 0
-EXIT_UNEXPECTED = 1
-EXIT_USAGE = 2
-EXIT_DATA_DIR = 3
-EXIT_ADMIN = 4
-EXIT_PORT = 14
-EXIT_DISK = 20  # a write or fsync failed: nothing after it may be acknowledged
-EXIT_DAMAGED = 21  # the log or the state on disk is damaged
-EXIT_UNAVAILABLE = 69  # sysexits EX_UNAVAILABLE: no server gave a session or an answer in time
-EXIT_LOST = 70  # a lock or leadership was lost while held
-EXIT_UNKNOWN_OUTCOME = 74  # sysexits EX_IOERR: a write was sent, its answer never came
-EXIT_NOT_ACQUIRED = 75  # sysexits EX_TEMPFAIL: not acquired in time
-EXIT_NO_PERMISSION = 77  # sysexits EX_NOPERM
+EXIT_OK: Final = 0
+EXIT_UNEXPECTED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_DATA_DIR: Final = 3
+EXIT_ADMIN: Final = 4
+EXIT_PORT: Final = 14
+EXIT_DISK: Final = 20  # a write or fsync failed: nothing after it may be acknowledged
+EXIT_DAMAGED: Final = 21  # the log or the state on disk is damaged
+EXIT_UNAVAILABLE: Final = 69  # sysexits EX_UNAVAILABLE: no server gave a session or an answer in time
+EXIT_LOST: Final = 70  # a lock or leadership was lost while held
+EXIT_UNKNOWN_OUTCOME: Final = 74  # sysexits EX_IOERR: a write was sent, its answer never came
+EXIT_NOT_ACQUIRED: Final = 75  # sysexits EX_TEMPFAIL: not acquired in time
+EXIT_NO_PERMISSION: Final = 77  # sysexits EX_NOPERM
 
-OK = 0
-SYSTEM_ERROR = -1
-RUNTIME_INCONSISTENCY = -2
-DATA_INCONSISTENCY = -3
-CONNECTION_LOSS = -4
-MARSHALLING_ERROR = -5
-UNIMPLEMENTED = -6
-OPERATION_TIMEOUT = -7
-BAD_ARGUMENTS = -8
-UNKNOWN_SESSION = -12
-NEW_CONFIG_NO_QUORUM = -13
-RECONFIG_IN_PROGRESS = -14
-API_ERROR = -100
-NO_NODE = -101
-NO_AUTH = -102
-BAD_VERSION = -103
-NO_CHILDREN_FOR_EPHEMERALS = -108
-NODE_EXISTS = -110
-NOT_EMPTY = -111
-SESSION_EXPIRED = -112
-INVALID_CALLBACK = -113
-INVALID_ACL = -114
-AUTH_FAILED = -115
-SESSION_MOVED = -118
-NOT_READ_ONLY = -119
-EPHEMERAL_ON_LOCAL_SESSION = -120
-NO_WATCHER = -121
-REQUEST_TIMEOUT = -122
-RECONFIG_DISABLED = -123
-SESSION_CLOSED_REQUIRE_AUTH = -124
-QUOTA_EXCEEDED = -125
-THROTTLED_OP = -127
+OK: Final = 0
+SYSTEM_ERROR: Final = -1
+RUNTIME_INCONSISTENCY: Final = -2
+DATA_INCONSISTENCY: Final = -3
+CONNECTION_LOSS: Final = -4
+MARSHALLING_ERROR: Final = -5
+UNIMPLEMENTED: Final = -6
+OPERATION_TIMEOUT: Final = -7
+BAD_ARGUMENTS: Final = -8
+UNKNOWN_SESSION: Final = -12
+NEW_CONFIG_NO_QUORUM: Final = -13
+RECONFIG_IN_PROGRESS: Final = -14
+API_ERROR: Final = -100
+NO_NODE: Final = -101
+NO_AUTH: Final = -102
+BAD_VERSION: Final = -103
+NO_CHILDREN_FOR_EPHEMERALS: Final = -108
+NODE_EXISTS: Final = -110
+NOT_EMPTY: Final = -111
+SESSION_EXPIRED: Final = -112
+INVALID_CALLBACK: Final = -113
+INVALID_ACL: Final = -114
+AUTH_FAILED: Final = -115
+SESSION_MOVED: Final = -118
+NOT_READ_ONLY: Final = -119
+EPHEMERAL_ON_LOCAL_SESSION: Final = -120
+NO_WATCHER: Final = -121
+REQUEST_TIMEOUT: Final = -122
+RECONFIG_DISABLED: Final = -123
+SESSION_CLOSED_REQUIRE_AUTH: Final = -124
+QUOTA_EXCEEDED: Final = -125
+THROTTLED_OP: Final = -127
 
 
 class CorekitError(Exception):
@@ -154,7 +154,7 @@ def _define(code: int, name: str, text: str) -> type[KeeperError]:
     return cls
 
 
-SystemErrorKeeper = _define(SYSTEM_ERROR, "SystemErrorKeeper", "system error")
+SystemErrorKeeper: Final = _define(SYSTEM_ERROR, "SystemErrorKeeper", "system error")
 RuntimeInconsistencyError = _define(RUNTIME_INCONSISTENCY, "RuntimeInconsistencyError", "runtime inconsistency")
 DataInconsistencyError = _define(DATA_INCONSISTENCY, "DataInconsistencyError", "data inconsistency")
 ConnectionLossError = _define(CONNECTION_LOSS, "ConnectionLossError", "connection lost")

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from corekit.api import ClientSession, Gateway, Peer
 from corekit.codec.four_letter import extra_bytes, is_word, run_word
 from corekit.errors import ProtocolError
 
-log = logging.getLogger("corekit.client")
+log: Final = logging.getLogger("corekit.client")
 
-_HTTP = frozenset((b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"TRAC", b"CONN", b"PRI "))
-_TLS_ALERT = bytes((21, 3, 1, 0, 2, 2, 70))  # fatal, protocol_version
-_HTTP_ANSWER = (
+_HTTP: Final = frozenset((b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"TRAC", b"CONN", b"PRI "))
+_TLS_ALERT: Final = bytes((21, 3, 1, 0, 2, 2, 70))  # fatal, protocol_version
+_HTTP_ANSWER: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
 )
-_HTTP_TEXT = (
+_HTTP_TEXT: Final = (
     b"This is a ZooKeeper client port, it does not speak HTTP.\n"
     b"Use a ZooKeeper client, or the admin port (admin.serverPort) for HTTP.\n"
 )
 
-_START, _WORD, _HELLO, _OPEN = range(4)
+_START: Final = 0
+_WORD: Final = 1
+_HELLO: Final = 2
+_OPEN: Final = 3
 
 
 class ZooKeeperSession:
@@ -37,6 +40,7 @@ class ZooKeeperSession:
     def __init__(self, gateway: Gateway, peer: Peer, woken: Callable[[ClientSession], None]) -> None:
         self._gateway = gateway
         self._feed = gateway.feed
+        self._overloaded = gateway.overloaded
         self._limit = gateway.frame_bytes_max
         self._woken = woken
         self._connection = gateway.connect(peer, self._wake)
@@ -144,7 +148,7 @@ class ZooKeeperSession:
 
     def paused(self) -> bool:
         """Wait for the session to be established, or for the server to catch up."""
-        return (self._state == _OPEN and not self._connection.ready) or self._gateway.overloaded(self._connection)
+        return (self._state == _OPEN and not self._connection.ready) or self._overloaded(self._connection)
 
     def established(self) -> bool:
         """Whether the handshake is over."""

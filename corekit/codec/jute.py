@@ -14,23 +14,23 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from corekit.errors import ProtocolError
 
 T = TypeVar("T")
 
-INT = Struct(">i")
-LONG = Struct(">q")
+INT: Final = Struct(">i")
+LONG: Final = Struct(">q")
 
-pack_int = INT.pack
-pack_long = LONG.pack
-_unpack_int = INT.unpack_from
-_unpack_long = LONG.unpack_from
+pack_int: Final = INT.pack
+pack_long: Final = LONG.pack
+_unpack_int: Final = INT.unpack_from
+_unpack_long: Final = LONG.unpack_from
 
-NULL = b"\xff\xff\xff\xff"
-TRUE = b"\x01"
-FALSE = b"\x00"
+NULL: Final = b"\xff\xff\xff\xff"
+TRUE: Final = b"\x01"
+FALSE: Final = b"\x00"
 
 
 def pack_bool(value: bool) -> bytes:
@@ -43,7 +43,7 @@ def pack_buffer(value: bytes | None) -> bytes:
     return NULL if value is None else pack_int(len(value)) + value
 
 
-pack_string = pack_buffer
+pack_string: Final = pack_buffer
 
 
 def pack_strings(values: Sequence[bytes] | None) -> bytes:

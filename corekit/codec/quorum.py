@@ -55,13 +55,13 @@ AUTHINFO_MAX: Final = 1000  # identities of one client
 AuthInfo = tuple[tuple[str, str], ...]
 Packet = tuple[int, int, bytes | None, AuthInfo | None]
 
-_HEAD = Struct(">iqi")
-_head = _HEAD.pack
-_head_at = _HEAD.unpack_from
-_int_at = Struct(">i").unpack_from
-_BARE = Struct(">iqii")
-_bare = _BARE.pack
-_NO_AUTH = b"\xff\xff\xff\xff"
+_HEAD: Final = Struct(">iqi")
+_head: Final = _HEAD.pack
+_head_at: Final = _HEAD.unpack_from
+_int_at: Final = Struct(">i").unpack_from
+_BARE: Final = Struct(">iqii")
+_bare: Final = _BARE.pack
+_NO_AUTH: Final = b"\xff\xff\xff\xff"
 
 
 def packet(kind: int, zxid: int, data: bytes | None = None, authinfo: Sequence[tuple[str, str]] | None = None) -> bytes:
@@ -206,11 +206,11 @@ def _authinfo(data: bytes, at: int, end: int, count: int, limit: int) -> tuple[A
 
 
 # ------------------------------------------------------------------------------------ data of packets
-_LEARNER_INFO = Struct(">qiq")
-_REQUEST = Struct(">qii")
-REQUEST_HEAD_BYTES = _REQUEST.size
-_SESSION = Struct(">qi")
-_VALID = Struct(">qB")
+_LEARNER_INFO: Final = Struct(">qiq")
+_REQUEST: Final = Struct(">qii")
+REQUEST_HEAD_BYTES: Final = _REQUEST.size
+_SESSION: Final = Struct(">qi")
+_VALID: Final = Struct(">qB")
 
 
 def learner_info(sid: int, config_version: int) -> bytes:
@@ -290,9 +290,9 @@ HELLO_V2: Final = -65535
 ADDRESS_BYTES_MAX: Final = 2048
 MESSAGE_BYTES_MAX: Final = 524288
 
-_HELLO = Struct(">qqi")
-_NOTE = Struct(">iqqqqii")
-_NOTE_OLD = Struct(">iqqq")
+_HELLO: Final = Struct(">qqi")
+_NOTE: Final = Struct(">iqqqqii")
+_NOTE_OLD: Final = Struct(">iqqq")
 
 
 @dataclass(frozen=True, slots=True)

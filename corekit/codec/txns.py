@@ -7,10 +7,10 @@ The bytes made here once are what is logged, sent to followers and written to di
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from corekit.codec import ops
 from corekit.codec.jute import Reader
@@ -18,19 +18,21 @@ from corekit.errors import ProtocolError
 from corekit.model.acl import OPEN, Acl
 from corekit.model.digest import VERSION as DIGEST_VERSION
 
-HEADER = Struct(">qiqqi")  # session id, cxid, zxid, time in ms, type
-HEADER_SIZE = 32
-DIGEST = Struct(">iQ")  # TxnDigest: version, digest of the tree after the transaction
+HEADER: Final = Struct(">qiqqi")  # session id, cxid, zxid, time in ms, type
+HEADER_SIZE: Final = 32
+DIGEST: Final = Struct(">iQ")  # TxnDigest: version, digest of the tree after the transaction
 
-OPEN_ACL_WIRE = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\0\0\0\x06anyone"
+OPEN_ACL_WIRE: Final = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\0\0\0\x06anyone"
 
-_VERSION_DIGEST = Struct(">iiQ")  # where an entry ends: version, TxnDigest
-_DIGEST_MARK = DIGEST_VERSION.to_bytes(4, "big")
-_I = Struct(">i")
-_pack_int = _I.pack
+_VERSION_DIGEST: Final = Struct(">iiQ")  # where an entry ends: version, TxnDigest
+_DIGEST_MARK: Final = DIGEST_VERSION.to_bytes(4, "big")
+_I: Final = Struct(">i")
+_pack_int: Final = _I.pack
+_unsigned_at: Final = Struct(">I").unpack_from
 
 
-class Txn(NamedTuple):
+@dataclass
+class Txn:
     """One decoded transaction. Fields that its type does not have keep their defaults.
 
     Attributes:
@@ -57,9 +59,6 @@ class Txn(NamedTuple):
     paths: list[bytes] | None = None
     subs: tuple[Txn, ...] = ()
     digest: int | None = None
-
-
-_make = partial(tuple.__new__, Txn)  # as `Txn(...)` with all fields, without the detour
 
 
 def pack_string(value: bytes) -> bytes:
@@ -96,11 +95,6 @@ def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode("utf-8", "replace")
 
 
-def zxid_of(entry: bytes) -> int:
-    """The zxid of an entry."""
-    return int.from_bytes(entry[12:20], "big")
-
-
 def decode(entry: bytes) -> Txn:
     """Decode an entry.
 
@@ -111,11 +105,11 @@ def decode(entry: bytes) -> Txn:
         session, cxid, zxid, time_ms, kind = HEADER.unpack_from(entry, 0)
     except StructError:
         raise ProtocolError(f"transaction of {len(entry)} bytes is shorter than its header") from None
-    head = (session, cxid, zxid, time_ms)
     if kind == ops.SET_DATA or kind == ops.CREATE:
-        found = _common(entry, (*head, kind))
+        found = _common(entry, session, cxid, zxid, time_ms, kind)
         if found is not None:
             return found
+    head = (session, cxid, zxid, time_ms)
     reader = Reader(entry, HEADER_SIZE)
     fields = _body(head, kind, reader)
     if reader.end - reader.pos >= DIGEST.size:
@@ -125,17 +119,21 @@ def decode(entry: bytes) -> Txn:
     return Txn(*head, kind, **fields)
 
 
-def _common(entry: bytes, head: tuple[int, int, int, int, int]) -> Txn | None:
+def _common(entry: bytes, session: int, cxid: int, zxid: int, time_ms: int, kind: int) -> Txn | None:
     """What `decode` makes of a plain setData or a create open to all, in a third of the time; None: look closer.
 
     Learners decode every transaction, nearly all are of these two forms.
     """
     end = len(entry)
-    data_at = HEADER_SIZE + 4 + int.from_bytes(entry[HEADER_SIZE : HEADER_SIZE + 4], "big")
-    after = data_at + 4 + int.from_bytes(entry[data_at : data_at + 4], "big")
+    if end < HEADER_SIZE + 8:
+        return None
+    data_at: int = HEADER_SIZE + 4 + _unsigned_at(entry, HEADER_SIZE)[0]
+    if data_at + 4 > end:
+        return None
+    after: int = data_at + 4 + _unsigned_at(entry, data_at)[0]
     path, data = entry[HEADER_SIZE + 4 : data_at], entry[data_at:after]
     ephemeral = False
-    if head[4] == ops.CREATE:
+    if kind == ops.CREATE:
         acl_end = after + len(OPEN_ACL_WIRE)
         if entry[after:acl_end] != OPEN_ACL_WIRE or end <= acl_end:
             return None
@@ -144,11 +142,11 @@ def _common(entry: bytes, head: tuple[int, int, int, int, int]) -> Txn | None:
     rest = end - after
     if rest == 4:
         (version,) = _I.unpack_from(entry, after)
-        return _make((*head, path, data, OPEN, ephemeral, version, 0, 0, 0, None, (), None))
+        return Txn(session, cxid, zxid, time_ms, kind, path, data, OPEN, ephemeral, version)
     if rest == _VERSION_DIGEST.size:
         version, kept, digest = _VERSION_DIGEST.unpack_from(entry, after)
         if kept == DIGEST_VERSION:
-            return _make((*head, path, data, OPEN, ephemeral, version, 0, 0, 0, None, (), digest))
+            return Txn(session, cxid, zxid, time_ms, kind, path, data, OPEN, ephemeral, version, digest=digest)
     return None
 
 

@@ -7,17 +7,22 @@ costs nothing. What a scheme's ids mean is decided by its plugin (`AuthScheme`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from corekit.limits import ACL_VERDICTS_MAX
 
-READ, WRITE, CREATE, DELETE, ADMIN, ALL = 1, 2, 4, 8, 16, 31
+READ: Final = 1
+WRITE: Final = 2
+CREATE: Final = 4
+DELETE: Final = 8
+ADMIN: Final = 16
+ALL: Final = 31
 
 AclEntry = tuple[int, str, str]
 Acl = tuple[AclEntry, ...]
 
 OPEN: Acl = ((ALL, "world", "anyone"),)
-OPEN_KEY = 0
+OPEN_KEY: Final = 0
 READ_ONLY: Acl = ((READ, "world", "anyone"),)
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from struct import Struct
+from typing import Final
 from zlib import crc32
 
 from corekit.model.stat import AVERSION, CTIME, CVERSION, CZXID, DATA_LENGTH, OWNER, PZXID, STAT_SIZE
 
-VERSION = 2
-MASK = (1 << 64) - 1
+VERSION: Final = 2
+MASK: Final = (1 << 64) - 1
 
-_FIELDS = Struct(">qqqqqiiiq")
-_EXCLUDED = b"/zookeeper/"
-_pack_int = Struct(">i").pack
-_pack_long = Struct(">q").pack
+_FIELDS: Final = Struct(">qqqqqiiiq")
+_EXCLUDED: Final = b"/zookeeper/"
+_pack_int: Final = Struct(">i").pack
+_pack_long: Final = Struct(">q").pack
 
 
 def node_digest(path: bytes, record: bytes, cversion: int, owner: int) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
-ROOT = b"/"
-ZOOKEEPER = b"/zookeeper"
-QUOTA = b"/zookeeper/quota"
-CONFIG = b"/zookeeper/config"
-RESERVED = frozenset((ROOT, ZOOKEEPER, QUOTA, CONFIG))
+ROOT: Final = b"/"
+ZOOKEEPER: Final = b"/zookeeper"
+QUOTA: Final = b"/zookeeper/quota"
+CONFIG: Final = b"/zookeeper/config"
+RESERVED: Final = frozenset((ROOT, ZOOKEEPER, QUOTA, CONFIG))
 
 # Java looks at UTF-16 units, so every character above U+FFFF counts as its two surrogates, which are not allowed.
-_BAD_CHARACTERS = re.compile(r"[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\U0010ffff]")
+_BAD_CHARACTERS: Final = re.compile(r"[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\U0010ffff]")
 # The common case in one match: printable ASCII, no empty, `.` or `..` component, no trailing slash.
-_plain = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[!-.0-~ ]+)+\Z").match
+_plain: Final = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[!-.0-~ ]+)+\Z").match
 
 
 def parent(path: bytes) -> bytes:

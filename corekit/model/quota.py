@@ -7,18 +7,19 @@ Sources: ZooKeeper `Quotas`, `StatsTrack`, `DataTree.updateQuotaStat`, `ZooKeepe
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from corekit.model import paths
 from corekit.model.stat import data_of, with_quiet_data
 from corekit.model.tree import Tree
 
-_LIMITS = b"/zookeeper_limits"
-_STATS = b"/zookeeper_stats"
-_PREFIX = paths.QUOTA + b"/"
-_SEPARATORS = re.compile(r"[,;]+")
+_LIMITS: Final = b"/zookeeper_limits"
+_STATS: Final = b"/zookeeper_stats"
+_PREFIX: Final = paths.QUOTA + b"/"
+_SEPARATORS: Final = re.compile(r"[,;]+")
 
 # Keys that always come first, for readers older than hard limits.
-_FIRST = ("count", "bytes")
+_FIRST: Final = ("count", "bytes")
 
 
 def parse_track(data: bytes | None) -> dict[str, int]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
+from typing import Final
 
-_MASK64 = (1 << 64) - 1
-_SECRET = 0xB3415C00  # ZooKeeper's `superSecret`
+_MASK64: Final = (1 << 64) - 1
+_SECRET: Final = 0xB3415C00  # ZooKeeper's `superSecret`
 _MULTIPLIER, _ADDEND, _MASK48 = 0x5DEECE66D, 0xB, (1 << 48) - 1
-_PASSWORD = Struct("<IIII")
+_PASSWORD: Final = Struct("<IIII")
 
 
 def password(session_id: int) -> bytes:

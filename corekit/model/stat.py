@@ -10,24 +10,37 @@ container and TTL nodes. The stored counterparts of both live beside the record 
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-STAT = Struct(">qqqqiiiqiiq")
-STAT_SIZE = 68
+STAT: Final = Struct(">qqqqiiiqiiq")
+STAT_SIZE: Final = 68
 
 # Offsets from the end of a record.
-CZXID, MZXID, CTIME, MTIME, VERSION, CVERSION = -68, -60, -52, -44, -36, -32
-AVERSION, OWNER, DATA_LENGTH, NUM_CHILDREN, PZXID = -28, -24, -16, -12, -8
+CZXID: Final = -68
+MZXID: Final = -60
+CTIME: Final = -52
+MTIME: Final = -44
+VERSION: Final = -36
+CVERSION: Final = -32
+AVERSION: Final = -28
+OWNER: Final = -24
+DATA_LENGTH: Final = -16
+NUM_CHILDREN: Final = -12
+PZXID: Final = -8
 
-_I = Struct(">i")
-_IQ = Struct(">iq")
-_pack_stat = STAT.pack
-_unpack_stat = STAT.unpack_from
+_I: Final = Struct(">i")
+_int_at: Final = _I.unpack_from
+_unsigned_at: Final = Struct(">I").unpack_from
+_pack_unsigned: Final = Struct(">I").pack
+_pack_tail: Final = Struct(">iq").pack
+_long_at: Final = Struct(">q").unpack_from
+_pack_stat: Final = STAT.pack
+_unpack_stat: Final = STAT.unpack_from
 
 # Owners that are not sessions (`EphemeralType`).
-CONTAINER_OWNER = -0x8000000000000000
-TTL_MASK = 0xFF00000000000000
-TTL_MAX_MS = (1 << 40) - 1
+CONTAINER_OWNER: Final = -0x8000000000000000
+TTL_MASK: Final = 0xFF00000000000000
+TTL_MAX_MS: Final = (1 << 40) - 1
 
 
 class Stat(NamedTuple):
@@ -88,16 +101,19 @@ def with_child(record: bytes, step: int, pzxid: int, bump: int = 1) -> bytes:
         bump: change of the cversion that clients see: 1, or -1 for a child more when the stored cversion counted it
         already.
     """
-    cversion = (int.from_bytes(record[CVERSION:AVERSION], "big") + bump) & 0xFFFFFFFF
-    children = int.from_bytes(record[NUM_CHILDREN:PZXID], "big") + step
-    return record[:CVERSION] + cversion.to_bytes(4, "big") + record[AVERSION:NUM_CHILDREN] + _IQ.pack(children, pzxid)
+    end = len(record)
+    cversion = (_unsigned_at(record, end + CVERSION)[0] + bump) & 0xFFFFFFFF
+    children = _int_at(record, end + NUM_CHILDREN)[0] + step
+    return b"".join(
+        (record[:CVERSION], _pack_unsigned(cversion), record[AVERSION:NUM_CHILDREN], _pack_tail(children, pzxid))
+    )
 
 
 def with_cversion(record: bytes, stored: int, pzxid: int) -> bytes:
     """The record of a parent whose stored cversion is raised without a child being added (a replayed create)."""
-    children = int.from_bytes(record[NUM_CHILDREN:PZXID], "big")
+    children = children_of(record)
     cversion = (2 * stored - children) & 0xFFFFFFFF
-    return record[:CVERSION] + cversion.to_bytes(4, "big") + record[AVERSION:NUM_CHILDREN] + _IQ.pack(children, pzxid)
+    return record[:CVERSION] + _pack_unsigned(cversion) + record[AVERSION:NUM_CHILDREN] + _pack_tail(children, pzxid)
 
 
 def with_quiet_data(record: bytes, data: bytes) -> bytes:
@@ -108,28 +124,32 @@ def with_quiet_data(record: bytes, data: bytes) -> bytes:
 
 def version_of(record: bytes) -> int:
     """The data version in a record."""
-    return int.from_bytes(record[VERSION:CVERSION], "big", signed=True)
+    value: int = _int_at(record, len(record) + VERSION)[0]
+    return value
 
 
 def aversion_of(record: bytes) -> int:
     """The ACL version in a record."""
-    return int.from_bytes(record[AVERSION:OWNER], "big", signed=True)
+    value: int = _int_at(record, len(record) + AVERSION)[0]
+    return value
 
 
 def owner_of(record: bytes) -> int:
     """The session that owns an ephemeral znode, as clients see it; 0 for any other."""
-    return int.from_bytes(record[OWNER:DATA_LENGTH], "big", signed=True)
+    value: int = _long_at(record, len(record) + OWNER)[0]
+    return value
 
 
 def children_of(record: bytes) -> int:
     """The number of children."""
-    return int.from_bytes(record[NUM_CHILDREN:PZXID], "big")
+    value: int = _int_at(record, len(record) + NUM_CHILDREN)[0]
+    return value
 
 
 def zxid_at(record: bytes, offset: int) -> int:
     """One of the 64-bit fields: CZXID, MZXID, CTIME, MTIME or PZXID."""
-    end = offset + 8
-    return int.from_bytes(record[offset:end] if end else record[offset:], "big", signed=True)
+    value: int = _long_at(record, len(record) + offset)[0]
+    return value
 
 
 def ttl_owner(ttl_ms: int) -> int:

@@ -15,7 +15,7 @@ Not here: validation and error codes (`replica/prepare.py`), encodings (`codec`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from corekit.model import paths, stat
 from corekit.model.acl import OPEN_KEY, READ_ONLY, Acl, AclTable
@@ -23,17 +23,23 @@ from corekit.model.digest import MASK, new_digest, node_digest, tree_digest
 from corekit.model.stat import new_record, with_aversion, with_child, with_data
 
 # Kinds of change: the first element of every change tuple.
-SET, CREATE, DELETE, ACL, CVERSION = 0, 1, 2, 3, 4
+SET: Final = 0
+CREATE: Final = 1
+DELETE: Final = 2
+ACL: Final = 3
+CVERSION: Final = 4
 
 # One change to the tree: kind, path, record (None: deleted), how it moves the digest; and further
 # CREATE: parent, its record, its stored cversion, acl key, stored owner if container or TTL; DELETE: parent, its
 # record; ACL: key; CVERSION: stored cversion.
 Change = tuple[Any, ...]
 
-_EMPTY_DATA = b"\x00\x00\x00\x00"
-_NO_OWNER = bytes(8)
-_ABSENT = object()
-_KNOWN_DIGESTS, _KNOWN_BYTES = 4096, 4096  # digests of znodes that are remembered, and the largest record of one
+_EMPTY_DATA: Final = b"\x00\x00\x00\x00"
+_NO_OWNER: Final = bytes(8)
+_ABSENT: Final = object()
+# digests of znodes that are remembered, and the largest record of one
+_KNOWN_DIGESTS: Final = 4096
+_KNOWN_BYTES: Final = 4096
 
 
 class Kids:

@@ -7,17 +7,26 @@ Sources: ZooKeeper `WatchManager`, `WatcherMode`, `DataTree.setWatches`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 W = TypeVar("W")
 
-STANDARD, PERSISTENT, RECURSIVE = 1, 2, 4
+STANDARD: Final = 1
+PERSISTENT: Final = 2
+RECURSIVE: Final = 4
 
 # Event types on the wire (`Watcher.Event.EventType`).
-CREATED, DELETED, DATA_CHANGED, CHILDREN_CHANGED = 1, 2, 3, 4
+CREATED: Final = 1
+DELETED: Final = 2
+DATA_CHANGED: Final = 3
+CHILDREN_CHANGED: Final = 4
 
 # Kinds of watcher named by removeWatches and checkWatches (`Watcher.WatcherType`).
-CHILDREN_KIND, DATA_KIND, ANY_KIND, PERSISTENT_KIND, RECURSIVE_KIND = 1, 2, 3, 4, 5
+CHILDREN_KIND: Final = 1
+DATA_KIND: Final = 2
+ANY_KIND: Final = 3
+PERSISTENT_KIND: Final = 4
+RECURSIVE_KIND: Final = 5
 
 
 class WatchTable(Generic[W]):

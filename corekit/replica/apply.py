@@ -7,6 +7,8 @@ ZooKeeper leader): an existing znode is not created again, a missing one not del
 
 from __future__ import annotations
 
+from typing import Final
+
 from corekit.codec import ops
 from corekit.codec.txns import Txn
 from corekit.model import stat
@@ -48,7 +50,7 @@ def _one(tree: Tree, txn: Txn, changes: list[Change]) -> None:
                 _delete(tree, path, txn.zxid, changes)
 
 
-_CREATES = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAINER))
+_CREATES: Final = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAINER))
 
 
 def _create(tree: Tree, txn: Txn, changes: list[Change]) -> None:

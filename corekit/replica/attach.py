@@ -7,15 +7,16 @@ the same session is closed only after the password was right, so that a session 
 from __future__ import annotations
 
 from struct import Struct
+from typing import Final
 
 from corekit.errors import ProtocolError
 from corekit.model.sessions import password
 from corekit.replica.connection import Connection
 from corekit.replica.replica import Replica
 
-_REQUEST = Struct(">iqiqi")
-_RESPONSE = Struct(">iiiqi16s")
-_NO_PASSWORD = bytes(16)
+_REQUEST: Final = Struct(">iqiqi")
+_RESPONSE: Final = Struct(">iiiqi16s")
+_NO_PASSWORD: Final = bytes(16)
 
 
 def attach(replica: Replica, connection: Connection, body: bytes) -> None:

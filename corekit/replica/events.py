@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from struct import Struct
+from typing import Final
 
 from corekit.api import AuthScheme
 from corekit.model import paths
@@ -18,9 +19,9 @@ from corekit.model.watches import CHILDREN_CHANGED, CREATED, DATA_CHANGED, DELET
 from corekit.replica.connection import Connection
 from corekit.replica.instruments import Summary
 
-_EVENT = Struct(">iiqiiii")
-_CONNECTED = 3
-_KINDS = ((CREATED, "created"), (DELETED, "deleted"), (DATA_CHANGED, "changed"), (CHILDREN_CHANGED, "children"))
+_EVENT: Final = Struct(">iiqiiii")
+_CONNECTED: Final = 3
+_KINDS: Final = ((CREATED, "created"), (DELETED, "deleted"), (DATA_CHANGED, "changed"), (CHILDREN_CHANGED, "children"))
 
 
 def event_frame(zxid: int, kind: int, path: bytes) -> bytes:

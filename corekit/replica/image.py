@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
+from typing import Final
 
 from corekit.codec.jute import Reader
 from corekit.codec.snapshot import Image, ImageReader
@@ -20,14 +21,16 @@ from corekit.model import stat
 from corekit.model.sessions import SessionTracker
 from corekit.model.tree import Kids, Tree
 
-_EXTRA = Struct(">qqi")
-_Q = Struct(">q")
-_I = Struct(">i")
-_NO_OWNER = bytes(8)
-_CHUNK_PAIRS = 2048
-_DIGEST_KEY = b"d"
-_NODES, _AFTER_NODES = b"n", b"o"  # keys of znodes are between
-_ZD = Struct(">qQ")
+_EXTRA: Final = Struct(">qqi")
+_Q: Final = Struct(">q")
+_I: Final = Struct(">i")
+_NO_OWNER: Final = bytes(8)
+_CHUNK_PAIRS: Final = 2048
+_DIGEST_KEY: Final = b"d"
+# keys of znodes are between
+_NODES: Final = b"n"
+_AFTER_NODES: Final = b"o"
+_ZD: Final = Struct(">qQ")
 
 
 class StateImage:

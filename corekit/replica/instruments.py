@@ -11,15 +11,16 @@ Pure: no clock. Not here: names of a whole server's metrics and the outputs (`se
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 Value = int | float | str
 
 # Log-linear histogram: values below 32 have a bucket each, above that every power of two has 16.
-_LINEAR = 32
-_MOST = (1 << 40) - 1  # in us: 12 days
-_BUCKETS = 36 * 16 + 16
-_PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
-_QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+_LINEAR: Final = 32
+_MOST: Final = (1 << 40) - 1  # in us: 12 days
+_BUCKETS: Final = 36 * 16 + 16
+_PERCENTILES: Final = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
+_QUANTILES: Final = (0.5, 0.9, 0.95, 0.99, 0.999)
 
 
 def bucket_of(value: int) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from struct import Struct
+from typing import Final
 
 from corekit import errors
 from corekit.api import AuthScheme
@@ -31,14 +32,14 @@ from corekit.replica.reads import Reads
 from corekit.replica.remote import Remote
 from corekit.replica.stats import Stats
 
-_frame_head = Struct(">iii").unpack_from
-_int_at = Struct(">i").unpack_from
-_reply_head = Struct(">iiqi").pack
-_pack_int = Struct(">i").pack
+_frame_head: Final = Struct(">iii").unpack_from
+_int_at: Final = Struct(">i").unpack_from
+_reply_head: Final = Struct(">iiqi").pack
+_pack_int: Final = Struct(">i").pack
 
-_PING_XID = -2
+_PING_XID: Final = -2
 
-_WRITES = frozenset(
+_WRITES: Final = frozenset(
     (
         ops.CREATE,
         ops.CREATE2,
@@ -119,7 +120,7 @@ class Intake(ABC):
     def overloaded(self, connection: Connection) -> bool:
         """Whether reading from this connection should wait (`globalOutstandingLimit`)."""
         return (
-            self.outstanding >= self.options.global_outstanding_limit and connection.submitted != connection.done
+            connection.submitted != connection.done and self.outstanding >= self.options.global_outstanding_limit
         ) or (
             connection.owed > CLIENT_OUT_PAUSE_BYTES or len(connection.held) + len(connection.behind) >= CLIENT_HELD_MAX
         )

@@ -7,6 +7,8 @@ server can grant. Sources: `UpgradeableSessionTracker`, `LocalSessionTracker`,
 
 from __future__ import annotations
 
+from typing import Final
+
 from corekit.codec import ops
 from corekit.codec.jute import Reader
 from corekit.codec.txns import read_acl
@@ -14,8 +16,8 @@ from corekit.errors import ProtocolError
 from corekit.model.sessions import Session, SessionTracker
 from corekit.replica.prepare import WRITES_IN_MULTI, split_multi
 
-_EPHEMERAL_FLAGS = frozenset((1, 3))
-_CREATES = frozenset((ops.CREATE, ops.CREATE2))
+_EPHEMERAL_FLAGS: Final = frozenset((1, 3))
+_CREATES: Final = frozenset((ops.CREATE, ops.CREATE2))
 
 
 class LocalSessions:

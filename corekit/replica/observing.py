@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from corekit.api import Identity, Observer, Write
 from corekit.codec import ops
@@ -17,7 +18,7 @@ from corekit.replica.connection import Connection
 
 Methods = list[Callable[..., None]]
 
-_RESULT = 13  # bytes of one result of a failed multi: MultiHeader (type, done, error), error code
+_RESULT: Final = 13  # bytes of one result of a failed multi: MultiHeader (type, done, error), error code
 
 
 class Observing:

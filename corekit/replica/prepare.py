@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from struct import error as StructError
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from corekit import errors
 from corekit.api import AuthScheme, Identity
@@ -30,20 +30,21 @@ from corekit.model.sessions import SessionTracker
 from corekit.model.stat import CONTAINER_OWNER, owner_of, ttl_owner, version_of
 from corekit.model.tree import Change, Tree
 
-_int_at = Struct(">i").unpack_from
-_pack_int = Struct(">i").pack
-_create_tail = Struct(">?i").pack
-_multi_head = Struct(">i?i").pack
-_MULTI_END = _multi_head(-1, True, -1)
-_NULL = b"\xff\xff\xff\xff"
+_int_at: Final = Struct(">i").unpack_from
+_pack_int: Final = Struct(">i").pack
+_create_tail: Final = Struct(">?i").pack
+_multi_head: Final = Struct(">i?i").pack
+_MULTI_END: Final = _multi_head(-1, True, -1)
+_NULL: Final = b"\xff\xff\xff\xff"
 
 # Flags of create (`CreateMode`): ephemeral, sequential, container, TTL.
-_SEQUENTIAL = frozenset((2, 3, 6))
-_EPHEMERAL = frozenset((1, 3))
-_TTL = frozenset((5, 6))
-_CONTAINER = 4
-_FLAGS = frozenset(range(7))
-_INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
+_SEQUENTIAL: Final = frozenset((2, 3, 6))
+_EPHEMERAL: Final = frozenset((1, 3))
+_TTL: Final = frozenset((5, 6))
+_CONTAINER: Final = 4
+_FLAGS: Final = frozenset(range(7))
+_INT_MIN: Final = -(1 << 31)
+_INT_MAX: Final = (1 << 31) - 1
 
 
 class Refused(Exception):
@@ -67,14 +68,15 @@ Prepared = tuple[bytes, Sequence[Change], bytes, int, int]
 _Result = tuple[int, bytes, Sequence[Change], bytes]
 
 
-class Request(NamedTuple):
+class Request:
     """One write request, wherever it came from."""
 
-    session: int
-    cxid: int
-    op: int
-    body: bytes
-    identities: Sequence[Identity]
+    def __init__(self, session: int, cxid: int, op: int, body: bytes, identities: Sequence[Identity]) -> None:
+        self.session = session
+        self.cxid = cxid
+        self.op = op
+        self.body = body
+        self.identities = identities
 
 
 class Preparer:
@@ -138,7 +140,7 @@ class Preparer:
         Raises:
             Malformed: the body cannot be decoded: answer MARSHALLING_ERROR, keep the zxid.
         """
-        session, cxid, op, _, _ = request
+        session, cxid, op = request.session, request.cxid, request.op
         try:
             kind, body, changes, reply = self._operations[op](request, zxid, now_ms)
         except Refused as refused:
@@ -437,7 +439,7 @@ class Preparer:
         return ops.MULTI, txn, changes, b"".join(replies) + _MULTI_END
 
 
-WRITES_IN_MULTI = frozenset(
+WRITES_IN_MULTI: Final = frozenset(
     (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL, ops.DELETE, ops.SET_DATA, ops.CHECK)
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from struct import Struct
 from struct import error as StructError
+from typing import Final
 
 from corekit import errors
 from corekit.api import AuthScheme
@@ -33,9 +34,9 @@ from corekit.replica.connection import Connection
 from corekit.replica.events import event_frame
 from corekit.replica.prepare import Refused, split_multi
 
-_pack_int = Struct(">i").pack
-_multi_head = Struct(">i?i").pack
-_READS_IN_MULTI = frozenset((ops.GET_DATA, ops.GET_CHILDREN))
+_pack_int: Final = Struct(">i").pack
+_multi_head: Final = Struct(">i?i").pack
+_READS_IN_MULTI: Final = frozenset((ops.GET_DATA, ops.GET_CHILDREN))
 
 
 class Reads:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corekit import errors
 from corekit.api import EnsembleConsensus, Identity
@@ -28,13 +28,15 @@ from corekit.replica.prepare import Malformed, Request
 if TYPE_CHECKING:
     from corekit.replica.replica import Replica
 
-_reply_head = Struct(">iiqi").pack
-_pack_int = Struct(">i").pack
-_multi_head = Struct(">i?i").pack
+_reply_head: Final = Struct(">iiqi").pack
+_pack_int: Final = Struct(">i").pack
+_multi_head: Final = Struct(">i?i").pack
 
-_SETTLED = 0  # the xid of our own syncs for sessions that come back; clients' begin at 1
-_WITH_PATH = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAINER))
-_WITH_STAT = frozenset((ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAINER, ops.SET_DATA, ops.SET_ACL, ops.RECONFIG))
+_SETTLED: Final = 0  # the xid of our own syncs for sessions that come back; clients' begin at 1
+_WITH_PATH: Final = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAINER))
+_WITH_STAT: Final = frozenset(
+    (ops.CREATE2, ops.CREATE_TTL, ops.CREATE_CONTAINER, ops.SET_DATA, ops.SET_ACL, ops.RECONFIG)
+)
 
 
 class Remote:

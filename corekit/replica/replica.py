@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 from corekit.api import AuthScheme, Consensus, EnsembleConsensus, Observer, Peer
 from corekit.codec import ops
@@ -45,12 +46,41 @@ from corekit.replica.reads import Reads
 from corekit.replica.remote import Remote, error_entry
 from corekit.replica.stats import Stats
 
-_NO_CXID = bytes(4)  # in a transaction's header, for what no client asked for: expiry
-_DIGEST_EVERY = 127  # a digest is kept where the zxid has none of these bits
+_NO_CXID: Final = bytes(4)  # in a transaction's header, for what no client asked for: expiry
+_DIGEST_EVERY: Final = 127  # a digest is kept where the zxid has none of these bits
 
-# One proposed transaction that waits for its commit: zxid, connection that asked (or None), complete reply frame,
-# changes, session operation, session id, timeout of a new session, entry, and the turn's time in us.
-_Pending = tuple[int, Connection | None, bytes, Sequence[Change], int, int, int, bytes, int]
+
+class _Pending:
+    """One proposed transaction that waits for its commit.
+
+    Attributes:
+        connection: who asked, or None.
+        frame: the complete reply.
+        timeout_ms: of a new session.
+        began_us: the time of its turn.
+    """
+
+    def __init__(
+        self,
+        zxid: int,
+        connection: Connection | None,
+        frame: bytes,
+        changes: Sequence[Change],
+        session_op: int,
+        session: int,
+        timeout_ms: int,
+        entry: bytes,
+        began_us: int,
+    ) -> None:
+        self.zxid = zxid
+        self.connection = connection
+        self.frame = frame
+        self.changes = changes
+        self.session_op = session_op
+        self.session = session
+        self.timeout_ms = timeout_ms
+        self.entry = entry
+        self.began_us = began_us
 
 
 class Replica(Intake):
@@ -182,7 +212,7 @@ class Replica(Intake):
         self.mode = "looking"
         self.remote.forget()
         proposed = len(self._pending) - len(self._batch)
-        self._tail.extend((pending[0], pending[7]) for pending, _ in zip(self._pending, range(proposed), strict=False))
+        self._tail.extend((one.zxid, one.entry) for one, _ in zip(self._pending, range(proposed), strict=False))
         self._pending.clear()
         self._syncs.clear()
         self._batch.clear()
@@ -282,7 +312,9 @@ class Replica(Intake):
         if not batch:
             self._batch_zxid = zxid
         batch.append(entry)
-        self._pending.append((zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_us))
+        self._pending.append(
+            _Pending(zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_us)
+        )
         if len(batch) >= BATCH_ENTRIES_MAX:
             self.flush()
 
@@ -341,8 +373,9 @@ class Replica(Intake):
         observing = self.observing
         syncs = self._syncs
         count = 0
-        while pending and pending[0][0] <= upto_zxid:
-            zxid, connection, frame, changes, session_op, session, timeout, entry, began = pending.popleft()
+        while pending and pending[0].zxid <= upto_zxid:
+            one = pending.popleft()
+            zxid, connection, changes, began = one.zxid, one.connection, one.changes, one.began_us
             if syncs and syncs[0][0] < zxid:
                 self._answer_syncs()
             count += 1
@@ -361,15 +394,15 @@ class Replica(Intake):
             tree.zxid = zxid
             if tree.digest_on and not zxid & _DIGEST_EVERY:
                 self.digests.append((zxid, tree.digest))
-            if session_op:
-                by_client = entry[8:12] != _NO_CXID
-                self._session_changed(session_op, session, timeout, connection, by_client=by_client)
+            if one.session_op:
+                by_client = one.entry[8:12] != _NO_CXID
+                self._session_changed(one.session_op, one.session, one.timeout_ms, connection, by_client=by_client)
             if observing.committed:
-                observing.tell(observing.committed, zxid, entry)
+                observing.tell(observing.committed, zxid, one.entry)
             if connection is not None:
                 if observing.write_answered:
-                    observing.decided(zxid, connection, entry, before)
-                connection.out.append(frame)
+                    observing.decided(zxid, connection, one.entry, before)
+                connection.out.append(one.frame)
                 connection.done += 1
                 if connection.held or connection.behind:
                     self.release(connection)
@@ -382,12 +415,12 @@ class Replica(Intake):
             if not pending:
                 tree.drop_pending()
             elif len(tree.pend) > PENDING_VIEW_MAX:
-                tree.rebuild_pending(change for one in pending for change in one[3])
+                tree.rebuild_pending(change for one in pending for change in one.changes)
 
     def sync_alone(self, connection: Connection, xid: int, body: bytes) -> None:
         """See `Intake.sync_alone`."""
         connection.submitted += 1
-        self._syncs.append((self._pending[-1][0], connection, xid, body))
+        self._syncs.append((self._pending[-1].zxid, connection, xid, body))
 
     def _answer_syncs(self) -> None:
         """Answer the syncs behind which everything is applied."""

@@ -18,7 +18,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -29,17 +29,18 @@ from corekit.server import rules
 from corekit.server.admission import Admission
 from corekit.server.sockets import peer_of
 
-log = logging.getLogger("corekit.client")
+log: Final = logging.getLogger("corekit.client")
 
-_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
-_ACCEPTS_A_TURN = 64
-_TURNS_WITHOUT_TRIO_S = 0.002  # other tasks (timers, admin) get their turn about this often
-_LINGER_S = 0.001  # while there is traffic, wait here for more: the way through trio's own epoll costs 30-50 us
-_STAY_S = 0.003  # without an event for so long, wait in trio
-_EVENTS_MAX = 512
-_SPIN_S = 0.00005  # a client that has its answer often asks again within this time; to be woken takes as long
-_TURN_S = 0.0005  # a turn takes in what arrives meanwhile for so long at most
-_TURN_BYTES = 16384  # ... and until it received so much: then writing it to disk and receiving more should overlap
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+_ACCEPTS_A_TURN: Final = 64
+_TURNS_WITHOUT_TRIO_S: Final = 0.005  # other tasks (timers, admin) get their turn about this often
+_LINGER_S: Final = 0.001  # while there is traffic, wait here for more: the way through trio's own epoll costs 30-50 us
+_STAY_S: Final = 0.003  # without an event for so long, wait in trio
+_EVENTS_MAX: Final = 512
+_SPIN_S: Final = 0.00005  # a client that has its answer often asks again within this time; to be woken takes as long
+_TURN_S: Final = 0.0005  # a turn takes in what arrives meanwhile for so long at most
+_TURN_BYTES: Final = 16384  # ... and until it received so much: writing it to disk and receiving more overlap then
 
 
 class _Client:
@@ -134,7 +135,7 @@ class FastPort:
         """Handle events, and what happens meanwhile, so that the writes of many clients are proposed together."""
         self._begin_turn()
         until = time.perf_counter() + _TURN_S
-        full = self.bytes_received + _TURN_BYTES
+        full, sent = self.bytes_received + _TURN_BYTES, self.bytes_sent
         while events:
             self._handle(events)
             if self.bytes_received > full or time.perf_counter() > until:
@@ -142,8 +143,8 @@ class FastPort:
             events = self._epoll.poll(0, _EVENTS_MAX)
         writing = self._end_turn()
         self.send_woken()
-        # The disk worker needs the processor while there are writes.
-        self._spin_until = 0.0 if writing else time.perf_counter() + _SPIN_S
+        # While there are writes, the disk worker needs the processor, and without clients the other servers may.
+        self._spin_until = time.perf_counter() + _SPIN_S if self.bytes_sent > sent and not writing else 0.0
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
         """Receive from all that are ready, then answer all: a reply wakes its client, which takes the processor."""

@@ -69,6 +69,7 @@ class Kernel(EnsembleSide):
         self.storage = storage
         self.consensus = consensus
         self.replica = Replica(options, schemes, first_session_id(server_id, self.wall_ms()), observers, server_id)
+        self.feed, self.overloaded = self.replica.feed, self.replica.overloaded  # of Gateway, without a call between
         self.disk = disk_worker(storage, wake, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
         self.rules = rules.ConsensusRules(consensus, alone=not isinstance(consensus, EnsembleConsensus))
         self.view: Any = None
@@ -274,14 +275,6 @@ class Kernel(EnsembleSide):
     def admit(self, connection: Connection) -> None:
         """Let it read without a session."""
         admit(self.replica, connection)
-
-    def feed(self, connection: Connection, data: bytes) -> int:
-        """Handle requests."""
-        return self.replica.feed(connection, data)
-
-    def overloaded(self, connection: Connection) -> bool:
-        """Whether its requests should wait."""
-        return self.replica.overloaded(connection)
 
     def disconnect(self, connection: Connection) -> None:
         """A client is gone."""

@@ -13,7 +13,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -23,13 +23,14 @@ from corekit.server.client_port import FastPort
 from corekit.server.members import MemberAddresses
 from corekit.server.sockets import peer_of
 
-log = logging.getLogger("corekit.ensemble")
+log: Final = logging.getLogger("corekit.ensemble")
 
-_RECV_BYTES = 512 * 1024
-_JOIN_BYTES = 64 * 1024
-_ACCEPTS_A_TURN = 16
-_UNKNOWN_MAX = 64  # connections from unknown addresses that wait for a lookup
-_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_RECV_BYTES: Final = 512 * 1024
+_JOIN_BYTES: Final = 64 * 1024
+_ACCEPTS_A_TURN: Final = 16
+_UNKNOWN_MAX: Final = 64  # connections from unknown addresses that wait for a lookup
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
 
 
 class _Link:

@@ -35,6 +35,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from zlib import crc32
 
 from corekit.errors import DamagedError
@@ -45,21 +46,23 @@ try:
 except ImportError:  # it was installed without a C compiler
     Writer = None  # type: ignore[assignment, misc]
 
-SEGMENT_BYTES = 32 * 1024 * 1024  # when a segment is full; bounds what recovery has to replay
-STEP_BYTES = 2 * 1024 * 1024  # filled with zeroes at a time
-PENDING_BYTES_MAX = 16 * 1024 * 1024  # of staged operations in memory; above this they go to the file at once
+SEGMENT_BYTES: Final = 32 * 1024 * 1024  # when a segment is full; bounds what recovery has to replay
+STEP_BYTES: Final = 2 * 1024 * 1024  # filled with zeroes at a time
+PENDING_BYTES_MAX: Final = 16 * 1024 * 1024  # of staged operations in memory; above this they go to the file at once
 
-PUT, DELETE, DELETE_RANGE = 0, 1, 2
+PUT: Final = 0
+DELETE: Final = 1
+DELETE_RANGE: Final = 2
 
-_MAGIC = b"ckj1"
-_frame = struct.Struct(">4sIIIIQ")
-_checked = struct.Struct(">IIIQ")  # the head of a frame after its CRC
-_operation = struct.Struct(">BBII")
-_mark = struct.Struct(">QI")
-_CHECKED_AT = _frame.size - _checked.size
-_NAME = re.compile(r"[0-9]{10}\.journal")
-_SPARE = "spare"
-_CRC_BYTES = 4096  # zlib gives up the interpreter lock for more, and getting it back takes longer than the CRC
+_MAGIC: Final = b"ckj1"
+_frame: Final = struct.Struct(">4sIIIIQ")
+_checked: Final = struct.Struct(">IIIQ")  # the head of a frame after its CRC
+_operation: Final = struct.Struct(">BBII")
+_mark: Final = struct.Struct(">QI")
+_CHECKED_AT: Final = _frame.size - _checked.size
+_NAME: Final = re.compile(r"[0-9]{10}\.journal")
+_SPARE: Final = "spare"
+_CRC_BYTES: Final = 4096  # zlib gives up the interpreter lock for more, and getting it back takes longer than the CRC
 
 
 def operation(kind: int, family: int, key: bytes, value: bytes) -> bytes:

@@ -22,7 +22,7 @@ Sources: the ZAB paper, ZooKeeper `Leader`. Not here: one learner's link (`peer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corekit.api import Identity
 from corekit.codec import quorum as wire
@@ -35,9 +35,14 @@ from corekit_zab.peer import ACTIVE, AGREED, FEEDING, GREETING, REGISTERED, UPTO
 if TYPE_CHECKING:
     from corekit_zab.engine import Zab
 
-DISCOVERY, PROMISING, HISTORIES, ENTERING, SYNCING, SERVING = range(6)
-ROLLOVER_POLL_MS = 10
-PHASES = ("discovery", "discovery", "discovery", "synchronization", "synchronization", "broadcast")
+DISCOVERY: Final = 0
+PROMISING: Final = 1
+HISTORIES: Final = 2
+ENTERING: Final = 3
+SYNCING: Final = 4
+SERVING: Final = 5
+ROLLOVER_POLL_MS: Final = 10
+PHASES: Final = ("discovery", "discovery", "discovery", "synchronization", "synchronization", "broadcast")
 
 
 class Leader:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corekit.api import Identity
 from corekit.codec import quorum as wire
@@ -29,12 +29,19 @@ from corekit_zab.options import COUNTER_MAX, NEVER
 if TYPE_CHECKING:
     from corekit_zab.engine import Zab
 
-DIALLING, DISCOVERY, HISTORY, SNAPSHOT, SYNCING, ACKING, SYNCED, ACTIVE = range(8)
-PHASES = (
+DIALLING: Final = 0
+DISCOVERY: Final = 1
+HISTORY: Final = 2
+SNAPSHOT: Final = 3
+SYNCING: Final = 4
+ACKING: Final = 5
+SYNCED: Final = 6
+ACTIVE: Final = 7
+PHASES: Final = (
     "dialling", "discovery", "synchronization", "synchronization", "synchronization", "synchronization",
     "synchronization", "broadcast",
 )  # fmt: skip
-SIGNATURE = b"\x00\x00\x00\x0aBenWasHere"
+SIGNATURE: Final = b"\x00\x00\x00\x0aBenWasHere"
 
 
 class Learner:

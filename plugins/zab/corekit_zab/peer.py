@@ -15,7 +15,7 @@ Source: ZooKeeper `LearnerHandler`. Not here: what the leader decides (`leader.p
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corekit.codec import ops
 from corekit.codec import quorum as wire
@@ -28,7 +28,14 @@ from corekit_zab.sync import Feed
 if TYPE_CHECKING:
     from corekit_zab.leader import Leader
 
-GREETING, REGISTERED, INFORMED, AGREED, FEEDING, ACKING, ACTIVE, UPTODATE = range(8)
+GREETING: Final = 0
+REGISTERED: Final = 1
+INFORMED: Final = 2
+AGREED: Final = 3
+FEEDING: Final = 4
+ACKING: Final = 5
+ACTIVE: Final = 6
+UPTODATE: Final = 7
 
 
 class LearnerLink:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-PARTICIPANT = "participant"
-OBSERVER = "observer"
+PARTICIPANT: Final = "participant"
+OBSERVER: Final = "observer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ Sources: ZooKeeper `LearnerHandler.syncFollower`, `queueCommittedProposals`; its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corekit.codec.quorum import DIFF, SNAP, TRUNC, committed_packets, packet
 from corekit_zab.options import (
@@ -31,7 +31,7 @@ from corekit_zab.options import (
 if TYPE_CHECKING:
     from corekit.api import ConsensusHost
 
-SIGNATURE = b"\x00\x00\x00\x0aBenWasHere"
+SIGNATURE: Final = b"\x00\x00\x00\x0aBenWasHere"
 
 
 def choose(host: ConsensusHost, peer_zxid: int, committed: int, applied: int) -> tuple[int, int]:
