@@ -26,6 +26,7 @@ COMPILED = (
     "corekit/server/peer_link.py",
     "plugins/zab/corekit_zab/*.py",
     "plugins/storage_rocks/corekit_storage_rocks/journal.py",
+    "plugins/storage_rocks/corekit_storage_rocks/records.py",
 )
 LEFT_OUT = ("__init__.py", "cnx.py", "conformance.py", "election.py", "options.py", "simulated.py")
 

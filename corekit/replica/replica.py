@@ -41,6 +41,7 @@ from corekit.replica.intake import Intake
 from corekit.replica.local import LocalSessions
 from corekit.replica.observing import Observing, versions
 from corekit.replica.options import ReplicaOptions
+from corekit.replica.pending import Pending
 from corekit.replica.prepare import Preparer, Request
 from corekit.replica.reads import Reads
 from corekit.replica.remote import Remote, error_entry
@@ -48,39 +49,6 @@ from corekit.replica.stats import Stats
 
 _NO_CXID: Final = bytes(4)  # in a transaction's header, for what no client asked for: expiry
 _DIGEST_EVERY: Final = 127  # a digest is kept where the zxid has none of these bits
-
-
-class _Pending:
-    """One proposed transaction that waits for its commit.
-
-    Attributes:
-        connection: who asked, or None.
-        frame: the complete reply.
-        timeout_ms: of a new session.
-        began_us: the time of its turn.
-    """
-
-    def __init__(
-        self,
-        zxid: int,
-        connection: Connection | None,
-        frame: bytes,
-        changes: Sequence[Change],
-        session_op: int,
-        session: int,
-        timeout_ms: int,
-        entry: bytes,
-        began_us: int,
-    ) -> None:
-        self.zxid = zxid
-        self.connection = connection
-        self.frame = frame
-        self.changes = changes
-        self.session_op = session_op
-        self.session = session
-        self.timeout_ms = timeout_ms
-        self.entry = entry
-        self.began_us = began_us
 
 
 class Replica(Intake):
@@ -159,7 +127,7 @@ class Replica(Intake):
         self.next_zxid = 1
         self._batch_zxid = 0
         self._batch: list[bytes] = []
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[Pending] = deque()
         self._tail: deque[tuple[int, bytes]] = deque()
         self._syncs: deque[tuple[int, Connection, int, bytes]] = deque()  # zxid to wait for, connection, xid, body
         self.proposing = False
@@ -313,7 +281,7 @@ class Replica(Intake):
             self._batch_zxid = zxid
         batch.append(entry)
         self._pending.append(
-            _Pending(zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_us)
+            Pending(zxid, connection, frame, changes, session_op, session, timeout_ms, entry, self.now_us)
         )
         if len(batch) >= BATCH_ENTRIES_MAX:
             self.flush()

@@ -21,24 +21,25 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from zlib import crc32
 
 from corekit.errors import DamagedError
 
-LOG_PREFIX = b"L"
-LOG_END = b"M"  # the first key after all log records
-LOG_META_KEY = b"N"
-DAMAGE_KEY = b"O"  # why the log once lost entries, until the server has fully synchronised from others
-JOURNAL_KEY = b"P"  # the first segment of the journal that is not in tables
-STATE_JOURNAL_KEY = b"\0\0\0\0J"  # the same of the state's family
-STATE_META_KEY = b"\0\0\0\0"  # generations start at 1, so this is before every pair of the state
+LOG_PREFIX: Final = b"L"
+LOG_END: Final = b"M"  # the first key after all log records
+LOG_META_KEY: Final = b"N"
+DAMAGE_KEY: Final = b"O"  # why the log once lost entries, until the server has fully synchronised from others
+JOURNAL_KEY: Final = b"P"  # the first segment of the journal that is not in tables
+STATE_JOURNAL_KEY: Final = b"\0\0\0\0J"  # the same of the state's family
+STATE_META_KEY: Final = b"\0\0\0\0"  # generations start at 1, so this is before every pair of the state
 
-_log_key = struct.Struct(">cQ")
-_head = struct.Struct(">II")
-_one = struct.Struct(">III")
-_log_meta = struct.Struct(">BIIQIQQI")
-_state_meta = struct.Struct(">BIQ")
-_META_VERSION = 1
+_log_key: Final = struct.Struct(">cQ")
+_head: Final = struct.Struct(">II")
+_one: Final = struct.Struct(">III")
+_log_meta: Final = struct.Struct(">BIIQIQQI")
+_state_meta: Final = struct.Struct(">BIQ")
+_META_VERSION: Final = 1
 
 
 class DamagedRecord(DamagedError):
