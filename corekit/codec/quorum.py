@@ -139,6 +139,9 @@ class PacketReader:
         at, end, limit = 0, len(data), self.limit
         need = 16
         packets: list[Packet] = []
+        kind: int
+        zxid: int
+        size: int
         while end - at >= 16:
             kind, zxid, size = _head_at(data, at)
             if size < 0:
@@ -156,7 +159,7 @@ class PacketReader:
                 break
             body = None if size < 0 else data[at + 16 : stop]
             authinfo: AuthInfo | None = None
-            (count,) = _int_at(data, stop)
+            count: int = _int_at(data, stop)[0]
             stop += 4
             if count != -1:
                 found = _authinfo(data, stop, end, count, limit)
@@ -191,7 +194,7 @@ def _authinfo(data: bytes, at: int, end: int, count: int, limit: int) -> tuple[A
     for _ in range(2 * count):
         if at + 4 > end:
             return None
-        (size,) = _int_at(data, at)
+        size: int = _int_at(data, at)[0]
         if size < -1 or size > limit:
             raise ProtocolError(f"identity of {size} bytes")
         at += 4

@@ -101,6 +101,11 @@ def decode(entry: bytes) -> Txn:
     Raises:
         ProtocolError: the bytes are no transaction.
     """
+    session: int
+    cxid: int
+    zxid: int
+    time_ms: int
+    kind: int
     try:
         session, cxid, zxid, time_ms, kind = HEADER.unpack_from(entry, 0)
     except StructError:
@@ -141,7 +146,7 @@ def _common(entry: bytes, session: int, cxid: int, zxid: int, time_ms: int, kind
         after = acl_end + 1
     rest = end - after
     if rest == 4:
-        (version,) = _I.unpack_from(entry, after)
+        version: int = _I.unpack_from(entry, after)[0]
         return Txn(session, cxid, zxid, time_ms, kind, path, data, OPEN, ephemeral, version)
     if rest == _VERSION_DIGEST.size:
         version, kept, digest = _VERSION_DIGEST.unpack_from(entry, after)

@@ -102,8 +102,9 @@ def with_child(record: bytes, step: int, pzxid: int, bump: int = 1) -> bytes:
         already.
     """
     end = len(record)
-    cversion = (_unsigned_at(record, end + CVERSION)[0] + bump) & 0xFFFFFFFF
-    children = _int_at(record, end + NUM_CHILDREN)[0] + step
+    before: int = _unsigned_at(record, end + CVERSION)[0]
+    cversion = (before + bump) & 0xFFFFFFFF
+    children = children_of(record) + step
     return b"".join(
         (record[:CVERSION], _pack_unsigned(cversion), record[AVERSION:NUM_CHILDREN], _pack_tail(children, pzxid))
     )

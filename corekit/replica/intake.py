@@ -148,6 +148,9 @@ class Intake(ABC):
         limit = self.options.jute_max_buffer
         known = self._proved(connection)
         frames = 0
+        size: int
+        xid: int
+        op: int
         while end - pos >= 12:
             size, xid, op = _frame_head(data, pos)
             after = pos + 4 + size
@@ -289,7 +292,7 @@ class Intake(ABC):
             if op != ops.ERROR:
                 self._read(connection, xid, op, body)
                 continue
-            (code,) = _int_at(body, 0)
+            code: int = _int_at(body, 0)[0]
             if code == errors.UNIMPLEMENTED:
                 connection.out.append(_reply_head(16, xid, -1, code))
                 connection.close("unknown operation")

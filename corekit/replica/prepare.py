@@ -207,9 +207,9 @@ class Preparer:
     # --------------------------------------------------------------------------------------- operations
     def _create(self, r: Request, zxid: int, now_ms: int) -> _Result:
         body, op = r.body, r.op
-        (size,) = _int_at(body, 0)
+        size: int = _int_at(body, 0)[0]
         data_at = 4 + size if size >= 0 else 4
-        (data_size,) = _int_at(body, data_at)
+        data_size: int = _int_at(body, data_at)[0]
         acl_at = data_at + 4 + data_size if data_size >= 0 else data_at + 4
         if size < -1 or data_size < -1 or acl_at > len(body):
             raise ProtocolError("lengths do not add up")
@@ -220,7 +220,7 @@ class Preparer:
             reader = Reader(body, acl_at)
             acl = read_acl(reader)
             flags_at = reader.pos
-        (flags,) = _int_at(body, flags_at)
+        flags: int = _int_at(body, flags_at)[0]
         ttl = int.from_bytes(body[flags_at + 4 : flags_at + 12], "big", signed=True) if op == ops.CREATE_TTL else -1
         if op == ops.CREATE_TTL and len(body) < flags_at + 12:
             raise ProtocolError("ttl is missing")
@@ -284,8 +284,8 @@ class Preparer:
     def _delete(self, r: Request, zxid: int, now_ms: int) -> _Result:
         self._check_session(r.session)
         body = r.body
-        (size,) = _int_at(body, 0)
-        (version,) = _int_at(body, 4 + max(size, 0))
+        size: int = _int_at(body, 0)[0]
+        version: int = _int_at(body, 4 + max(size, 0))[0]
         if size < 0:
             raise _null_path(size)
         path = body[4 : 4 + size]
@@ -318,11 +318,11 @@ class Preparer:
         if session is None or session.closing:
             self._check_session(r.session)
         body = r.body
-        (size,) = _int_at(body, 0)
+        size: int = _int_at(body, 0)[0]
         data_at = 4 + size if size > 0 else 4
-        (data_size,) = _int_at(body, data_at)
+        data_size: int = _int_at(body, data_at)[0]
         end = data_at + 4 + data_size if data_size >= 0 else data_at + 4
-        (expected,) = _int_at(body, end)
+        expected: int = _int_at(body, end)[0]
         if data_size < -1:
             raise ProtocolError("negative length")
         if size < 0:
@@ -385,7 +385,7 @@ class Preparer:
         raise Refused(errors.RECONFIG_DISABLED)
 
     def _create_session(self, r: Request, zxid: int, now_ms: int) -> _Result:
-        (timeout,) = _int_at(r.body, 0)
+        timeout: int = _int_at(r.body, 0)[0]
         return ops.CREATE_SESSION, _pack_int(timeout), (), b""
 
     def _close_session(self, r: Request, zxid: int, now_ms: int) -> _Result:
