@@ -28,7 +28,7 @@ SUITES = {
     "ConsensusHost": [ROOT / "corekit/builtin/solo.py", *(ROOT / "plugins/zab/corekit_zab").glob("*.py")],
     "ClientProtocol": [TESTING / "protocol.py", TESTING / "memory_server.py"],
     "ClientSession": [TESTING / "protocol.py", TESTING / "memory_server.py"],
-    "Gateway": [ROOT / "corekit/builtin/zookeeper.py", ROOT / "tests/unit/test_hooks.py"],
+    "Gateway": [ROOT / "corekit/builtin/zookeeper_session.py", ROOT / "tests/unit/test_hooks.py"],
     "Transport": [TESTING / "transport.py"],
     "Observer": [ROOT / "tests/unit/test_observers.py"],
 }

@@ -47,7 +47,13 @@ PROTOCOL = """
 from corekit.builtin.zookeeper import ZooKeeperProtocol, ZooKeeperSession
 kind = "protocol"
 
-class Session(ZooKeeperSession):
+class Session:
+    def __init__(self, gateway, peer, woken):
+        self.inner = ZooKeeperSession(gateway, peer, lambda _: woken(self))
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
     METHOD
 
 class Language(ZooKeeperProtocol):
