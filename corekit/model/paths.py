@@ -13,8 +13,11 @@ RESERVED: Final = frozenset((ROOT, ZOOKEEPER, QUOTA, CONFIG))
 
 # Java looks at UTF-16 units, so every character above U+FFFF counts as its two surrogates, which are not allowed.
 _BAD_CHARACTERS: Final = re.compile(r"[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\U0010ffff]")
-# The common case in one match: printable ASCII, no empty, `.` or `..` component, no trailing slash.
-_plain: Final = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[!-.0-~ ]+)+\Z").match
+_PRINTABLE: Final = bytes(range(32, 127))
+
+# As numbers: what is looked for as bytes is first taken for a number, which fails, and costs more than the search.
+SLASH: Final = 47
+NUL: Final = 0
 
 
 def parent(path: bytes) -> bytes:
@@ -26,10 +29,12 @@ def is_valid(path: bytes | None) -> bool:
     """Whether a path may name a znode."""
     if path is None:
         return False
-    if _plain(path) is not None or path == ROOT:
+    if path == ROOT:
         return True
-    if not path.startswith(b"/") or path.endswith(b"/"):
+    if not path or path[0] != SLASH or path[-1] == SLASH:
         return False
+    if not path.translate(None, _PRINTABLE) and path.find(b"//") < 0 and path.find(b"/.") < 0:
+        return True  # nearly every path
     try:
         text = path.decode("utf-8")
     except UnicodeDecodeError:

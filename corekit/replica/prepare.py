@@ -230,7 +230,7 @@ class Preparer:
         if size < 0:
             raise Refused(errors.MARSHALLING_ERROR)
         path = body[4:data_at]
-        if b"/" not in path or b"\0" in path:
+        if paths.SLASH not in path or paths.NUL in path:
             raise Refused(errors.BAD_ARGUMENTS)
         if acl is not OPEN:
             acl = self.fix_acl(acl, r.identities)
@@ -289,7 +289,7 @@ class Preparer:
         if size < 0:
             raise _null_path(size)
         path = body[4 : 4 + size]
-        if b"/" not in path or b"\0" in path or path in paths.RESERVED:
+        if paths.SLASH not in path or paths.NUL in path or path in paths.RESERVED:
             raise Refused(errors.BAD_ARGUMENTS)
         parent = paths.parent(path)
         self._record(parent)
@@ -303,7 +303,7 @@ class Preparer:
 
     def _delete_container(self, r: Request, zxid: int, now_ms: int) -> _Result:
         path = Reader(r.body).buffer() or b""
-        if b"/" not in path or path in paths.RESERVED:
+        if paths.SLASH not in path or path in paths.RESERVED:
             raise Refused(errors.BAD_ARGUMENTS)
         record = self._record(path)
         if stat.children_of(record):

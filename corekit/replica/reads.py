@@ -114,7 +114,7 @@ class Reads:
         path, watch = reader.string(), reader.bool()
         if path is None:
             raise Refused(errors.MARSHALLING_ERROR)
-        if b"\0" in path:
+        if paths.NUL in path:
             raise Refused(errors.BAD_ARGUMENTS)
         record = self._tree.nodes.get(path or paths.ROOT)
         if record is not None and not self.allowed(connection, path, READ):
