@@ -30,9 +30,9 @@ PZXID: Final = -8
 
 _I: Final = Struct(">i")
 _int_at: Final = _I.unpack_from
-_unsigned_at: Final = Struct(">I").unpack_from
-_pack_unsigned: Final = Struct(">I").pack
-_pack_tail: Final = Struct(">iq").pack
+_TAIL: Final = Struct(">Iiqiiq")  # a Stat from its cversion on, which wraps round
+_pack_tail: Final = _TAIL.pack
+_unpack_tail: Final = _TAIL.unpack_from
 _long_at: Final = Struct(">q").unpack_from
 _pack_stat: Final = STAT.pack
 _unpack_stat: Final = STAT.unpack_from
@@ -101,20 +101,19 @@ def with_child(record: bytes, step: int, pzxid: int, bump: int = 1) -> bytes:
         bump: change of the cversion that clients see: 1, or -1 for a child more when the stored cversion counted it
         already.
     """
-    end = len(record)
-    before: int = _unsigned_at(record, end + CVERSION)[0]
-    cversion = (before + bump) & 0xFFFFFFFF
-    children = children_of(record) + step
-    return b"".join(
-        (record[:CVERSION], _pack_unsigned(cversion), record[AVERSION:NUM_CHILDREN], _pack_tail(children, pzxid))
+    cversion: int
+    children: int
+    cversion, aversion, owner, length, children, _ = _unpack_tail(record, len(record) + CVERSION)
+    return record[:CVERSION] + _pack_tail(
+        (cversion + bump) & 0xFFFFFFFF, aversion, owner, length, children + step, pzxid
     )
 
 
 def with_cversion(record: bytes, stored: int, pzxid: int) -> bytes:
     """The record of a parent whose stored cversion is raised without a child being added (a replayed create)."""
-    children = children_of(record)
+    _, aversion, owner, length, children, _ = _unpack_tail(record, len(record) + CVERSION)
     cversion = (2 * stored - children) & 0xFFFFFFFF
-    return record[:CVERSION] + _pack_unsigned(cversion) + record[AVERSION:NUM_CHILDREN] + _pack_tail(children, pzxid)
+    return record[:CVERSION] + _pack_tail(cversion, aversion, owner, length, children, pzxid)
 
 
 def with_quiet_data(record: bytes, data: bytes) -> bytes:

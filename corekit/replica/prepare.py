@@ -213,9 +213,9 @@ class Preparer:
         acl_at = data_at + 4 + data_size if data_size >= 0 else data_at + 4
         if size < -1 or data_size < -1 or acl_at > len(body):
             raise ProtocolError("lengths do not add up")
-        if body.startswith(OPEN_ACL_WIRE, acl_at):
+        flags_at = acl_at + len(OPEN_ACL_WIRE)
+        if body[acl_at:flags_at] == OPEN_ACL_WIRE:
             acl: Acl | None = OPEN
-            flags_at = acl_at + len(OPEN_ACL_WIRE)
         else:
             reader = Reader(body, acl_at)
             acl = read_acl(reader)
