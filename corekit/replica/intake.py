@@ -38,6 +38,8 @@ _reply_head: Final = Struct(">iiqi").pack
 _pack_int: Final = Struct(">i").pack
 
 _PING_XID: Final = -2
+# Of a getData or exists: header, length of the path, watch. (mypyc fails at slices that end before they begin.)
+_PATH_AND_WATCH: Final = 13
 
 _WRITES: Final = frozenset(
     (
@@ -161,7 +163,7 @@ class Intake(ABC):
             if size > limit:
                 raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
             frames += 1
-            if known and (op == 4 or op == 3):  # getData, exists: the shortest way when nothing is special
+            if known and size >= _PATH_AND_WATCH and (op == 4 or op == 3):  # the shortest way when nothing is special
                 stop = after - 1
                 path = data[pos + 16 : stop]
                 if (

@@ -43,6 +43,10 @@ KNOWN: tuple[tuple[str, str], ...] = (
     (r"Learner - Truncating log to get in sync", "told to by its leader"),
     (r"Learner - Unexpected exception, retries exceeded", "its leader was stopped before it led"),
     (r"Leader - Exception while shutting down acceptor", "it stopped leading"),
+    (
+        r"QuorumPeer - Unexpected exception\njava.lang.InterruptedException: Timeout while waiting for epoch from",
+        "it decided to lead while its voters turned to a later candidate (as in ZOOKEEPER-3109), and looked again",
+    ),
     (r"LearnerHandler - Ignoring unexpected exception\njava.lang.InterruptedException", "it stopped leading"),
     (r"Observer - Exception when observing", "its leader was stopped"),
     (r"QuorumPeer - PeerState set to LOOKING", "its leader was stopped, or it lost its quorum"),

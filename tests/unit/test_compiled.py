@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 from corekit_zab.simulated import make as zab
 
+from corekit.codec import ops
 from corekit.replica import replica
+from corekit.testing.process import ServerProcess
 from corekit.testing.sim.campaign import run_seed
 from tests import ROOT
+from tests.support.rawzk import RawClient, create_body, int32, text
 from tests.support.servers import MissingSoftware, find_program
 
 TRACES = """
@@ -56,3 +59,24 @@ def test_a_simulated_ensemble_does_the_same_compiled_and_as_python() -> None:
     assert str(replica.__file__).endswith(".py")
     here = [run_seed(3, zab, seconds=30, workload=workload).trace_hash for workload in ("keys", "sessions")]
     assert traces == str(here)
+
+
+@pytest.mark.parametrize(
+    ("op", "body"),
+    [
+        (ops.EXISTS, text("/zookeeper/quota") + b"\1"),
+        (ops.GET_DATA, text("/zookeeper/quota") + b"\1"),
+        (ops.GET_CHILDREN, text("/zookeeper") + b"\0"),
+        (ops.SET_DATA, text("/zookeeper") + text("data") + int32(7)),
+        (ops.DELETE, text("/none") + int32(-1)),
+        (ops.CREATE, create_body("/none/one")),
+        (ops.SYNC, text("/")),
+    ],
+)
+def test_a_request_cut_at_any_byte_has_an_answer(tmp_path: Path, op: int, body: bytes) -> None:
+    """Compiled, a slice that ends before it begins is an error of the interpreter, which stopped the server."""
+    with ServerProcess("--data-dir", str(tmp_path / "data")) as server, RawClient("127.0.0.1", server.port) as client:
+        client.handshake()
+        answers = [client.call(op, body[:size]).err for size in range(len(body))]
+        assert answers[0] == -5
+        assert client.ping().err == 0

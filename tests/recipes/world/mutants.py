@@ -345,7 +345,7 @@ def items_taken_before_they_are_due(patch: pytest.MonkeyPatch) -> None:
 
 
 # ------------------------------------------------------------------------------------- what many follow
-@mutant("barrier", 6, first=8)
+@mutant("barrier", 6, first=46)
 def end_of_a_watch_taken_for_an_opening(patch: pytest.MonkeyPatch) -> None:
     """Who waits gets through when the watch has ended, though it may be the session that has."""
 
@@ -357,7 +357,7 @@ def end_of_a_watch_taken_for_an_opening(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(barrier.Barrier, "wait", wait)
 
 
-@mutant("barrier", 6, first=3, servers=3)
+@mutant("barrier", 6, first=102, servers=3)
 def opening_believed_of_a_server_that_is_behind(patch: pytest.MonkeyPatch) -> None:
     """A barrier that has just been closed looks open at a server that does not know it yet."""
 
