@@ -37,7 +37,7 @@ Change = tuple[Any, ...]
 _EMPTY_DATA: Final = b"\x00\x00\x00\x00"
 _NO_OWNER: Final = bytes(8)
 _ABSENT: Final = object()
-# digests of znodes that are remembered, and the largest record of one
+# How many digests of znodes are remembered, and the largest record of one.
 _KNOWN_DIGESTS: Final = 4096
 _KNOWN_BYTES: Final = 4096
 

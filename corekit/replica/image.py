@@ -27,7 +27,7 @@ _I: Final = Struct(">i")
 _NO_OWNER: Final = bytes(8)
 _CHUNK_PAIRS: Final = 2048
 _DIGEST_KEY: Final = b"d"
-# keys of znodes are between
+# Keys of znodes are between these two.
 _NODES: Final = b"n"
 _AFTER_NODES: Final = b"o"
 _ZD: Final = Struct(">qQ")

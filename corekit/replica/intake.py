@@ -148,7 +148,7 @@ class Intake(ABC):
         acl_keys = self.tree.acl_keys
         zxid = self.tree.zxid
         limit = self.options.jute_max_buffer
-        known = self._proved(connection)
+        proved = self._proved(connection)
         frames = 0
         size: int
         xid: int
@@ -163,7 +163,7 @@ class Intake(ABC):
             if size > limit:
                 raise ProtocolError(f"request of {size} bytes is larger than jute.maxbuffer ({limit})")
             frames += 1
-            if known and size >= _PATH_AND_WATCH and (op == 4 or op == 3):  # the shortest way when nothing is special
+            if proved and size >= _PATH_AND_WATCH and (op == 4 or op == 3):  # the shortest way when nothing is special
                 stop = after - 1
                 path = data[pos + 16 : stop]
                 if (

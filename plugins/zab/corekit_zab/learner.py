@@ -25,6 +25,7 @@ from corekit.codec import quorum as wire
 from corekit.codec.quorum import LOOKING, Notification, PacketReader, packet
 from corekit.errors import ProtocolError
 from corekit_zab.options import COUNTER_MAX, NEVER
+from corekit_zab.sync import SIGNATURE
 
 if TYPE_CHECKING:
     from corekit_zab.engine import Zab
@@ -41,7 +42,6 @@ PHASES: Final = (
     "dialling", "discovery", "synchronization", "synchronization", "synchronization", "synchronization",
     "synchronization", "broadcast",
 )  # fmt: skip
-SIGNATURE: Final = b"\x00\x00\x00\x0aBenWasHere"
 
 
 class Learner:
