@@ -39,6 +39,7 @@ _LINGER_S: Final = 0.001  # while there is traffic, wait here for more: the way 
 _STAY_S: Final = 0.003  # without an event for so long, wait in trio
 _EVENTS_MAX: Final = 512
 _SPIN_S: Final = 0.00005  # a client that has its answer often asks again within this time; to be woken takes as long
+_SPIN_FOR_DISK_S: Final = 0.0005  # a client that waits for the disk alone has its answer a sixth sooner
 _TURN_S: Final = 0.0005  # a turn takes in what arrives meanwhile for so long at most
 _TURN_BYTES: Final = 16384  # ... and until it received so much: writing it to disk and receiving more overlap then
 
@@ -64,18 +65,27 @@ class FastPort:
 
     Args:
         begin_turn: called before the events of a turn are handled (sets the clocks).
-        end_turn: called after them (proposes what was prepared); says whether writes are under way.
+        end_turn: called after them (proposes what was prepared); says how many writes are under way.
         admission: who may connect.
+        alone: there are no other servers, so that the answer to a write waits for this server's disk only.
 
     Attributes:
         bytes_received, bytes_sent: of clients, so far.
         dropped: connections that ended, so far.
     """
 
-    def __init__(self, begin_turn: Callable[[], None], end_turn: Callable[[], bool], admission: Admission) -> None:
+    def __init__(
+        self,
+        begin_turn: Callable[[], None],
+        end_turn: Callable[[], int],
+        admission: Admission,
+        *,
+        alone: bool = False,
+    ) -> None:
         self._begin_turn = begin_turn
         self._end_turn = end_turn
         self._admission = admission
+        self._alone = alone
         self._epoll = select.epoll()
         self._clients: dict[int, _Client] = {}
         self._listeners: dict[int, tuple[socket.socket, ClientProtocol]] = {}
@@ -143,8 +153,13 @@ class FastPort:
             events = self._epoll.poll(0, _EVENTS_MAX)
         writing = self._end_turn()
         self.send_woken()
-        # While there are writes, the disk worker needs the processor, and without clients the other servers may.
-        self._spin_until = time.perf_counter() + _SPIN_S if self.bytes_sent > sent and not writing else 0.0
+        # While there are many writes, the disk worker needs the processor, and without clients the other servers may.
+        if writing == 1 and self._alone:
+            self._spin_until = time.perf_counter() + _SPIN_FOR_DISK_S
+        elif self.bytes_sent > sent and not writing:
+            self._spin_until = time.perf_counter() + _SPIN_S
+        else:
+            self._spin_until = 0.0
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
         """Receive from all that are ready, then answer all: a reply wakes its client, which takes the processor."""

@@ -162,11 +162,11 @@ class Kernel(EnsembleSide):
         self.replica.set_time(now_ns // 1_000_000, self.wall_ms())
         self.replica.now_us = now_ns // 1000
 
-    def end_turn(self) -> bool:
+    def end_turn(self) -> int:
         """End a turn: propose what was prepared, bring the stored state on when enough has changed.
 
         Returns:
-            Whether there are writes under way.
+            How many writes are under way.
         """
         replica = self.replica
         replica.flush()
@@ -174,7 +174,7 @@ class Kernel(EnsembleSide):
             self._count_reads()
         if replica.state_due():
             self.write_state()
-        return replica.outstanding > 0
+        return replica.outstanding
 
     def _count_reads(self) -> None:
         """Every request of this turn that was not proposed has its answer now, or waits for one that was."""

@@ -127,7 +127,8 @@ class Server:
         self.view = View(self.kernel, s, self.registry)
         self.kernel.view = self.view
         self.admission = Admission(s.max_client_cnxns, s.max_cnxns, s.sessionless_timeout_ms)
-        self.port = self.port_class(self._begin_turn, self._end_turn, self.admission)
+        alone = not isinstance(parts.consensus, EnsembleConsensus)
+        self.port = self.port_class(self._begin_turn, self._end_turn, self.admission, alone=alone)
         self.links: PeerLinks | None = None
         self.operations = Operations(
             loaded, parts, self.kernel, self.view, self.registry, self.admission, self.port, self.turn
@@ -154,7 +155,7 @@ class Server:
         if self.links is not None:
             self.kernel.consensus.tick(self.kernel.replica.now_ms)
 
-    def _end_turn(self) -> bool:
+    def _end_turn(self) -> int:
         writing = self.kernel.end_turn()
         if self.links is not None:
             self.links.flush()
