@@ -5,6 +5,7 @@ Every check returns lines that say what is wrong, and reads servers through a cl
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -102,24 +103,27 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
         time.sleep(0.2)
 
 
+_DEAD_THREAD = rb'java\.lang\.NullPointerException: Cannot invoke "java\.net\.Socket\.isClosed\(\)"'
+_CUT_AND_WENT_ON = rb"(?s)Truncating log to get in sync(?:(?!Exception when (?:follow|observ)ing).)*?received NEWLEADER"
+
+
 def holed(cluster: Cluster) -> list[int]:
     """Java members with a hole in their log, which they hand on when they lead.
 
     - One whose log thread died of ZOOKEEPER-4409, which happens when its leader goes away while it acknowledges.
       Transactions that wait for that thread are lost, and later ones are logged behind the hole, though no message
       between servers was missing.
-    - One that was told to cut its log. What it receives in the same synchronisation goes into its tree and a snapshot
-      only (`snapshotNeeded` in `Learner.syncWithLeader`). A follower with one of those is told to cut it off when this
-      server leads, and gets what comes behind the hole (the family of ZOOKEEPER-4925).
+    - One that was told to cut its log, and went on. What it receives in the same synchronisation goes into its tree and
+      a snapshot only (`snapshotNeeded` in `Learner.syncWithLeader`). A follower with one of those is told to cut it off
+      when this server leads, and gets what comes behind the hole (the family of ZOOKEEPER-4925). A corekit leader with
+      a quorum ends the link after the cut.
     """
-    dead_thread = _that_logged(cluster, b'java.lang.NullPointerException: Cannot invoke "java.net.Socket.isClosed()"')
-    cut = _that_logged(cluster, b"Learner - Truncating log to get in sync with the leader")
-    return sorted({*dead_thread, *cut})
+    return sorted({*_that_logged(cluster, _DEAD_THREAD), *_that_logged(cluster, _CUT_AND_WENT_ON)})
 
 
 def _that_logged(cluster: Cluster, sign: bytes) -> list[int]:
     logs = {n: cluster.member(n).log_path.read_bytes() for n in cluster.numbers if cluster.member(n).kind == "java"}
-    return [number for number, log in logs.items() if sign in log]
+    return [number for number, log in logs.items() if re.search(sign, log)]
 
 
 def spoiled(cluster: Cluster) -> list[int]:
@@ -132,7 +136,7 @@ def spoiled(cluster: Cluster) -> list[int]:
     """
     found = set(holed(cluster))
     if all(cluster.member(number).kind == "java" for number in cluster.numbers if number not in cluster.observers):
-        found.update(_that_logged(cluster, MISMATCH.encode()))
+        found.update(_that_logged(cluster, re.escape(MISMATCH.encode())))
     return sorted(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import struct
 import time
@@ -13,6 +14,7 @@ from random import Random
 
 import pytest
 
+from tests import ROOT
 from tests.cluster import checks
 from tests.cluster.cluster import Cluster, eventually
 from tests.cluster.java_log import complaints
@@ -339,8 +341,9 @@ def test_java_members_do_compare_digests(make_cluster: Callable[..., Cluster], t
     cluster = make_cluster((J, C, C), start=False)
     if wrong:
         install(tmp_path / "site", "wrong", WRONG)
+        (tmp_path / "site/sitecustomize.py").write_text("import tests  # what is replaced must not be compiled")
         for number in (2, 3):
-            cluster.member(number).env["PYTHONPATH"] = str(tmp_path / "site")
+            cluster.member(number).env["PYTHONPATH"] = f"{tmp_path / 'site'}{os.pathsep}{ROOT}"
             cluster.member(number).extra_args = ["--plugins", "wrong"]
     cluster.begin()
     cluster.make_leader(3)

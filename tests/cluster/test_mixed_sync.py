@@ -219,6 +219,8 @@ def make_it_forget(cluster: Cluster, more: int) -> None:
     way = "SNAP" if cluster.member(first).kind == J and more else "TRUNC"
     assert RECEIVED[way] in cluster.member(3).log() or RECEIVED[f"{way} in Java"] in cluster.member(3).log()
     assert_equal(cluster)
+    if more and way == "TRUNC":  # what came behind the cut is in its log, too, for those that will follow it
+        assert all(on_disk(cluster.member(3).data_directory, b"/real-%d" % n) for n in range(more))
     for restart in (False, True):
         if restart:
             cluster.member(3).kill()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from corekit.api import Identity
 from corekit.codec import quorum as wire
-from corekit.codec.quorum import LOOKING, Notification, packet
+from corekit.codec.quorum import LOOKING, TRUNC, Notification, packet
 from corekit.errors import ProtocolError
 from corekit_zab.broadcast import Batch, Outstanding, Rounds
 from corekit_zab.options import COUNTER_MAX, EPOCH_JUMP_MAX, EPOCH_MAX, LIVE_BACKLOG_BYTES, NEVER, WAITING_MS
@@ -34,6 +34,7 @@ from corekit_zab.peer import ACTIVE, AGREED, FEEDING, GREETING, REGISTERED, UPTO
 
 if TYPE_CHECKING:
     from corekit_zab.engine import Zab
+    from corekit_zab.sync import Feed
 
 DISCOVERY: Final = 0
 PROMISING: Final = 1
@@ -77,6 +78,7 @@ class Leader:
         self._synced: set[int] = set()
         self._acked: dict[int, int] = {}
         self._left: set[int] = set()
+        self._cut: set[int] = set()  # who was told to cut its log, and nothing else
         self._claims: dict[int, tuple[LearnerLink, int]] = {}  # links that claim the sid of a live learner
         now = engine.now
         self._deadline = now + min(engine.options.discovery_ms, engine.options.init_ms)
@@ -210,6 +212,19 @@ class Leader:
                 self._check_promises()
         if self.phase >= SYNCING and learner.state == AGREED:
             learner.start_feed()
+
+    def cuts_only(self, learner: LearnerLink, feed: Feed) -> bool:
+        """Whether a learner shall cut its log and come back, before it is sent the rest.
+
+        What ZooKeeper's followers receive in the same synchronisation as TRUNC goes into their tree and a snapshot,
+        never into their log, and is missing in what they send to others when they lead (`snapshotNeeded` in
+        `Learner.syncWithLeader`). While the quorum needs this learner, it has to be so all the same: with a link that
+        ends, a ZooKeeper follower begins a round of election that nobody else is in.
+        """
+        if feed.kind != TRUNC or feed.cursor == self.committed or self.phase != SERVING or learner.sid in self._cut:
+            return False
+        self._cut.add(learner.sid)
+        return True
 
     def _check_promises(self) -> None:
         engine = self.engine

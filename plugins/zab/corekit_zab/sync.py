@@ -10,6 +10,7 @@ Rules
 - Entries up to the leader's commit point go out as PROPOSAL and COMMIT; the turn that reaches it hands the learner over
   to the live stream, so nothing is lost or doubled between the two (ZOOKEEPER-3104, 4925).
 - A portion is sent when the one before has left: a learner that is slow costs memory in the log, not here.
+- A learner that is told to cut its log gets the rest in a synchronisation of its own where it can (`Leader.cuts_only`).
 
 Sources: ZooKeeper `LearnerHandler.syncFollower`, `queueCommittedProposals`; its `zookeeper.snapshotSizeFactor`.
 """
@@ -129,6 +130,10 @@ class Feed:
             self._head = packet(TRUNC, self.cursor)
         else:
             self._head = packet(DIFF, committed)
+
+    def send_head(self) -> None:
+        """Send what begins the history, and nothing of it."""
+        self._host.send(self._link, self._head)
 
     def pump(self, committed: int) -> bool:
         """Send what the link takes. True: the learner was sent everything up to `committed`.
