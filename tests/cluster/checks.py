@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tests.cluster.clients import OK, Book, Life, order_of
@@ -97,6 +98,10 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
             problem = repr(error)
         finally:
             for client in clients.values():
+                with suppress(OSError):
+                    client.send(
+                        CLOSE_SESSION, b""
+                    )  # if it is still open: its end later on would look like a difference
                 client.close()
         if time.monotonic() > deadline:
             raise AssertionError(problem)

@@ -99,9 +99,15 @@ def test_many_faults_with_java_servers(
 
 @pytest.mark.slow
 @pytest.mark.interop
-@pytest.mark.parametrize("kinds", [(J, J, J, C), (C, C, C, J)], ids="-".join)
-@pytest.mark.parametrize("faults", [PROCESSES, NETWORK], ids=["processes", "network"])
+@pytest.mark.parametrize(
+    ("kinds", "faults"),
+    [((J, J, J, C), NETWORK), ((C, C, C, J), PROCESSES), ((C, C, C, J), NETWORK)],
+    ids=["java-network", "corekit-processes", "corekit-network"],
+)
 def test_many_faults_with_an_observer_of_the_other_kind(
     run_faults: Callable[..., None], kinds: tuple[str, ...], faults: tuple[str, ...]
 ) -> None:
+    """Three voters of ZooKeeper 3.8.0 that are killed and paused are left out: without any server of ours they lost
+    acknowledged writes in every third run (the family of ZOOKEEPER-4643), so that what an observer shows says nothing.
+    """
     run_faults(kinds, faults, ROUNDS, observers=[4])
