@@ -98,10 +98,8 @@ def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
             problem = repr(error)
         finally:
             for client in clients.values():
-                with suppress(OSError):
-                    client.send(
-                        CLOSE_SESSION, b""
-                    )  # if it is still open: its end later on would look like a difference
+                with suppress(OSError):  # a session that is left open would end during a later look
+                    client.send(CLOSE_SESSION, b"")
                 client.close()
         if time.monotonic() > deadline:
             raise AssertionError(problem)
