@@ -69,8 +69,11 @@ def dump(client: RawClient) -> Dump:
     return Dump(nodes, zxid)
 
 
-def dumps(cluster: Cluster, seconds: float = 30.0) -> dict[int, Dump]:
+def dumps(cluster: Cluster, seconds: float = 90.0) -> dict[int, Dump]:
     """The tree as every member shows it, at the same zxid. All clients are connected before the first one reads.
+
+    Sessions that the run left open end meanwhile, each with a transaction, and a Java member may leave a client without
+    an answer for 20 s (ZOOKEEPER-4537): there has to be time for a look after both.
 
     Raises:
         AssertionError: the members do not reach one zxid in time.
