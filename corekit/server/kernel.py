@@ -43,6 +43,7 @@ class Kernel(EnsembleSide):
     Attributes:
         replica: the heart.
         disk: the worker that syncs.
+        alone: there are no other servers.
         rules: what consensus may ask for, and when.
         view: the server as four-letter words see it; set by the server.
         ensemble_text: what `/zookeeper/config` shows; set by the server of an ensemble.
@@ -71,7 +72,8 @@ class Kernel(EnsembleSide):
         self.replica = Replica(options, schemes, first_session_id(server_id, self.wall_ms()), observers, server_id)
         self.feed, self.overloaded = self.replica.feed, self.replica.overloaded  # of Gateway, without a call between
         self.disk = disk_worker(storage, wake, self._disk_failed, time.perf_counter, slow_sync_ms / 1000)
-        self.rules = rules.ConsensusRules(consensus, alone=not isinstance(consensus, EnsembleConsensus))
+        self.alone = not isinstance(consensus, EnsembleConsensus)
+        self.rules = rules.ConsensusRules(consensus, alone=self.alone)
         self.view: Any = None
         self.ensemble_text: str | None = None
         self.role_changed: Callable[[str], None] = lambda mode: None
@@ -96,15 +98,14 @@ class Kernel(EnsembleSide):
         Raises:
             DataDirError, DamagedError: see `Storage.open`.
         """
-        ensemble = isinstance(self.consensus, EnsembleConsensus)
-        recovery = rules.recovered(self.storage, self.storage.open(set_aside=ensemble))
-        if recovery.damage is not None and not ensemble:
+        recovery = rules.recovered(self.storage, self.storage.open(set_aside=not self.alone))
+        if recovery.damage is not None and self.alone:
             raise DamagedError(
                 f"{recovery.damage}. Nothing is served from a damaged log: restore a backup, "
                 "or see docs/storage.md for what can be saved"
             )
         replica = self.replica
-        replica.tree.digest_on = ensemble and replica.options.tree_digest
+        replica.tree.digest_on = not self.alone and replica.options.tree_digest
         self.set_time()
         if recovery.fresh:
             replica.tree.bootstrap()

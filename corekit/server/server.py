@@ -127,8 +127,7 @@ class Server:
         self.view = View(self.kernel, s, self.registry)
         self.kernel.view = self.view
         self.admission = Admission(s.max_client_cnxns, s.max_cnxns, s.sessionless_timeout_ms)
-        alone = not isinstance(parts.consensus, EnsembleConsensus)
-        self.port = self.port_class(self._begin_turn, self._end_turn, self.admission, alone=alone)
+        self.port = self.port_class(self._begin_turn, self._end_turn, self.admission, alone=self.kernel.alone)
         self.links: PeerLinks | None = None
         self.operations = Operations(
             loaded, parts, self.kernel, self.view, self.registry, self.admission, self.port, self.turn

@@ -213,8 +213,8 @@ class Leader:
         if self.phase >= SYNCING and learner.state == AGREED:
             learner.start_feed()
 
-    def cuts_only(self, learner: LearnerLink, feed: Feed) -> bool:
-        """Whether a learner shall cut its log and come back, before it is sent the rest.
+    def cut_first(self, learner: LearnerLink, feed: Feed) -> bool:
+        """Send a learner away to cut its log and come back for the rest, once, if that can be; whether it was.
 
         What ZooKeeper's followers receive in the same synchronisation as TRUNC goes into their tree and a snapshot,
         never into their log, and is missing in what they send to others when they lead (`snapshotNeeded` in
@@ -224,6 +224,8 @@ class Leader:
         if feed.kind != TRUNC or feed.cursor == self.committed or self.phase != SERVING or learner.sid in self._cut:
             return False
         self._cut.add(learner.sid)
+        feed.send_head()
+        self.engine.drop(learner.id, f"server.{learner.sid} cuts its log first, and comes back for the rest")
         return True
 
     def _check_promises(self) -> None:

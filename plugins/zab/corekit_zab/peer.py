@@ -210,11 +210,8 @@ class LearnerLink:
         self.feed = Feed(engine.host, self.id, self.peer_zxid, leader.committed, engine.committed, snap_after)
         kind = wire.NAMES[self.feed.kind]
         engine.log("info", f"server.{self.sid} has 0x{self.peer_zxid:x}: {kind} from 0x{self.feed.cursor:x}")
-        if leader.cuts_only(self, self.feed):
-            self.feed.send_head()
-            engine.drop(self.id, f"server.{self.sid} cuts its log first, and comes back for the rest")
-            return
-        self.pump()
+        if not leader.cut_first(self, self.feed):
+            self.pump()
 
     def pump(self) -> None:
         """Send more history; at its end hand over to the live stream and send NEWLEADER."""

@@ -10,7 +10,7 @@ Rules
 - Entries up to the leader's commit point go out as PROPOSAL and COMMIT; the turn that reaches it hands the learner over
   to the live stream, so nothing is lost or doubled between the two (ZOOKEEPER-3104, 4925).
 - A portion is sent when the one before has left: a learner that is slow costs memory in the log, not here.
-- A learner that is told to cut its log gets the rest in a synchronisation of its own where it can (`Leader.cuts_only`).
+- A learner that is told to cut its log gets the rest in a synchronisation of its own where it can (`Leader.cut_first`).
 
 Sources: ZooKeeper `LearnerHandler.syncFollower`, `queueCommittedProposals`; its `zookeeper.snapshotSizeFactor`.
 """
