@@ -148,7 +148,7 @@ class FastPort:
         full, sent = self.bytes_received + _TURN_BYTES, self.bytes_sent
         while events:
             self._handle(events)
-            if self.bytes_received > full or time.perf_counter() > until:
+            if len(events) == 1 or self.bytes_received > full or time.perf_counter() > until:
                 break
             events = self._epoll.poll(0, _EVENTS_MAX)
         writing = self._end_turn()

@@ -79,9 +79,15 @@ class DiskWorker:
         self._jobs.put((job, done))
 
     def sync(self, durable: Callable[[], None]) -> None:
-        """Call `durable` once everything staged so far is on disk; calls come in the order of this one."""
+        """Call `durable` once everything staged so far is on disk; calls come in the order of this one.
+
+        When no sync is under way, one starts at `begin`.
+        """
         self._marks.append(durable)
-        if not self._syncing:
+
+    def begin(self) -> None:
+        """End of a turn: start the sync that the turn asked for, unless the end of another one will."""
+        if self._marks and not self._syncing:
             self._kick()
 
     def _kick(self) -> None:

@@ -149,15 +149,17 @@ class Server:
 
     def _begin_turn(self) -> None:
         self.kernel.set_time()
-        self.admission.now_ms = self.kernel.replica.now_ms
-
-        if self.links is not None:
-            self.kernel.consensus.tick(self.kernel.replica.now_ms)
+        now_ms = self.kernel.replica.now_ms
+        if now_ms != self.admission.now_ms:
+            self.admission.now_ms = now_ms
+            if self.links is not None:
+                self.kernel.consensus.tick(now_ms)
 
     def _end_turn(self) -> int:
         writing = self.kernel.end_turn()
         if self.links is not None:
             self.links.flush()
+        self.kernel.disk.begin()  # not before: it takes the processor from the servers that must write as well
         return writing
 
     def _disk_ready(self, _: int) -> None:

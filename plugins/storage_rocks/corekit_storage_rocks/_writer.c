@@ -86,8 +86,8 @@ static void *run(void *argument)
         self->error = error;
         self->seconds = seconds;
         self->stage = DONE;
-        pthread_cond_broadcast(&self->changed);
         pthread_mutex_unlock(&self->lock);
+        pthread_cond_broadcast(&self->changed);
         uint64_t one = 1;
         ssize_t told = wake < 0 ? 0 : write(wake, &one, sizeof one);
         (void)told; /* it fails only if the counter is full, which is readable too */
@@ -139,9 +139,10 @@ static PyObject *writer_begin(Writer *self, PyObject *args)
         self->size = (size_t)PyBytes_GET_SIZE(frame);
         self->at = (off_t)at;
         self->stage = ASKED;
-        pthread_cond_broadcast(&self->changed);
     }
     pthread_mutex_unlock(&self->lock);
+    if (idle) /* not with the lock: the thread would wake only to wait for it */
+        pthread_cond_broadcast(&self->changed);
     if (!idle) {
         PyErr_SetString(PyExc_RuntimeError, "the writer is at work, or closed");
         return NULL;
