@@ -23,10 +23,17 @@ COMPILED = (
     "corekit/model/*.py",
     "corekit/replica/*.py",
     "corekit/server/client_port.py",
+    "corekit/server/disk.py",
+    "corekit/server/ensemble.py",
+    "corekit/server/kernel.py",
     "corekit/server/peer_link.py",
+    "corekit/server/rules.py",
     "plugins/zab/corekit_zab/*.py",
+    "plugins/storage_rocks/corekit_storage_rocks/database.py",
+    "plugins/storage_rocks/corekit_storage_rocks/floor.py",
     "plugins/storage_rocks/corekit_storage_rocks/journal.py",
     "plugins/storage_rocks/corekit_storage_rocks/records.py",
+    "plugins/storage_rocks/corekit_storage_rocks/storage.py",
 )
 LEFT_OUT = ("__init__.py", "cnx.py", "conformance.py", "election.py", "options.py", "simulated.py")
 

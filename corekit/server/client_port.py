@@ -25,6 +25,7 @@ import trio
 from corekit.api import ClientProtocol, ClientSession, Peer
 from corekit.errors import ProtocolError
 from corekit.limits import CLIENT_OUT_BYTES_MAX, CLIENT_OUT_PAUSE_BYTES, CLIENT_RECV_BYTES
+from corekit.native import mypyc_attr
 from corekit.server import rules
 from corekit.server.admission import Admission
 from corekit.server.sockets import peer_of
@@ -60,6 +61,7 @@ class _Client:
         self.more = False  # its requests stopped because the replies were much, not because the server is behind
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FastPort:
     """Serves clients on plain sockets.
 

@@ -16,10 +16,11 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from corekit.api import BackgroundSync, Storage
 from corekit.errors import StorageError
+from corekit.native import mypyc_attr
 from corekit.replica.instruments import Summary
 
 log = logging.getLogger("corekit.disk")
@@ -27,6 +28,26 @@ log = logging.getLogger("corekit.disk")
 _Job = tuple[Callable[[], Any], Callable[[Any], None]]
 
 
+class Disk(Protocol):
+    """What the kernel asks of its disk worker; see `DiskWorker`."""
+
+    sync_time: Summary
+    slow_syncs: int
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None: ...
+
+    def sync(self, durable: Callable[[], None]) -> None: ...
+
+    def begin(self) -> None: ...
+
+    def completed(self) -> None: ...
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DiskWorker:
     """Runs blocking calls in order, and groups syncs.
 
@@ -62,17 +83,17 @@ class DiskWorker:
         self._started = False  # a sync in the background
         self.sync_time = Summary("fsynctime", scale=1000)
         self.slow_syncs = 0
-        self._thread = threading.Thread(target=self._run, name="corekit-disk", daemon=True)
+        self._worker = threading.Thread(target=self._run, name="corekit-disk", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Finish the jobs that are queued, then end the thread. Blocks."""
         self._jobs.put(None)
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._worker.is_alive():
+            self._worker.join()
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Run `job` in the thread, then `done` with its result on the event loop."""

@@ -10,6 +10,7 @@ from tests.tidy.source import Source, imports
 LAYERS = {
     "errors": 0,
     "limits": 0,
+    "native": 0,
     "config": 0,
     "model": 1,
     "codec": 2,
@@ -29,7 +30,7 @@ LAYERS = {
 }
 
 # What a plugin sees of corekit; recipes and commands also see the client.
-FOR_PLUGINS = frozenset(("api", "hooks", "errors", "limits", "config", "model", "codec", "testing"))
+FOR_PLUGINS = frozenset(("api", "hooks", "errors", "limits", "native", "config", "model", "codec", "testing"))
 FOR_COMMANDS = FOR_PLUGINS | {"client", "cli"}
 
 _PURE = "decisions are synchronous and take it as an argument: "

@@ -31,6 +31,19 @@ print(replica.__file__)
 print([run_seed(3, zab, seconds=30, workload=workload).trace_hash for workload in ("keys", "sessions")])
 """
 
+WORLD = """
+from corekit.server import client_port
+from corekit.testing.world import World, run
+async def scenario(world: World) -> None:
+    async with world.client() as zk:
+        await zk.create("/hello", b"1")
+        world.machines[0].kill(power=True)
+        world.machines[0].start()
+        world.note((await zk.get("/hello")).data)
+print(client_port.__file__)
+print([list(run(scenario, seed=3, servers=servers).trace) for servers in (1, 3)])
+"""
+
 
 def _compiler() -> None:
     find_program("cc", "gcc")
@@ -59,6 +72,16 @@ def test_a_simulated_ensemble_does_the_same_compiled_and_as_python() -> None:
     assert str(replica.__file__).endswith(".py")
     here = [run_seed(3, zab, seconds=30, workload=workload).trace_hash for workload in ("keys", "sessions")]
     assert traces == str(here)
+
+
+def test_a_world_is_the_same_compiled_and_as_python() -> None:
+    """Its servers are subclasses, in Python, of what is compiled."""
+    where, compiled = _output("-c", WORLD).splitlines()
+    assert not where.endswith(".py")
+    where, python = _output("-c", f"import tests\n{WORLD}").splitlines()
+    assert where.endswith(".py")
+    assert compiled == python
+    assert compiled.count("b'1'") == 2
 
 
 @pytest.mark.parametrize(
