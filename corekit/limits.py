@@ -9,7 +9,8 @@ from typing import Final
 
 # Client port
 JUTE_MAX_BUFFER: Final = 0xFFFFF  # largest request body in bytes (ZooKeeper's jute.maxbuffer)
-CLIENT_RECV_BYTES: Final = 256 * 1024  # one recv on a client socket
+RECV_BYTES_MIN: Final = 4096  # room for one recv; more after much came: memory in large pieces costs system calls
+CLIENT_RECV_BYTES: Final = 256 * 1024  # room for one recv on a client socket, at most
 CLIENT_OUT_BYTES_MAX: Final = 64 * 1024 * 1024  # replies and events a client has not read; more closes it
 CLIENT_OUT_PAUSE_BYTES: Final = 1024 * 1024  # above this its requests wait until it reads
 CLIENT_BIG_REPLY_BYTES: Final = 4096  # larger replies are counted while a packet's worth of requests is answered

@@ -24,7 +24,7 @@ import trio
 
 from corekit.api import ClientProtocol, ClientSession, Peer
 from corekit.errors import ProtocolError
-from corekit.limits import CLIENT_OUT_BYTES_MAX, CLIENT_OUT_PAUSE_BYTES, CLIENT_RECV_BYTES
+from corekit.limits import CLIENT_OUT_BYTES_MAX, CLIENT_OUT_PAUSE_BYTES, CLIENT_RECV_BYTES, RECV_BYTES_MIN
 from corekit.native import mypyc_attr
 from corekit.server import rules
 from corekit.server.admission import Admission
@@ -48,7 +48,7 @@ _TURN_BYTES: Final = 16384  # ... and until it received so much: writing it to d
 class _Client:
     """One socket and its session."""
 
-    __slots__ = ("ended", "fd", "interest", "more", "peer", "session", "sock", "unsent")
+    __slots__ = ("ended", "fd", "interest", "more", "peer", "room", "session", "sock", "unsent")
 
     def __init__(self, sock: socket.socket, peer: Peer) -> None:
         self.sock = sock
@@ -57,6 +57,7 @@ class _Client:
         self.session: ClientSession
         self.unsent = b""
         self.interest = _IN
+        self.room = RECV_BYTES_MIN  # of the next recv
         self.ended = False  # it sends no more, and is closed when it has its last answer
         self.more = False  # its requests stopped because the replies were much, not because the server is behind
 
@@ -291,7 +292,7 @@ class FastPort:
     def _receive(self, client: _Client) -> bool:
         """Hand what arrived to the session; whether there may be something to deliver."""
         try:
-            data = client.sock.recv(CLIENT_RECV_BYTES)
+            data = client.sock.recv(client.room)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -307,6 +308,7 @@ class FastPort:
                 self._close(client, client.session.closing or "client closed the connection")
             return False
         self.bytes_received += len(data)
+        client.room = min(max(4 * len(data), RECV_BYTES_MIN), CLIENT_RECV_BYTES)
         return self._feed(client, data)
 
     def _feed(self, client: _Client, data: bytes) -> bool:
