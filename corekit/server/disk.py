@@ -42,7 +42,9 @@ class Disk(Protocol):
 
     def sync(self, durable: Callable[[], None]) -> None: ...
 
-    def begin(self) -> None: ...
+    def hold(self) -> None: ...
+
+    def release(self) -> None: ...
 
     def completed(self) -> None: ...
 
@@ -80,6 +82,7 @@ class DiskWorker:
         self._done: deque[tuple[Callable[[Any], None], Any, BaseException | None]] = deque()
         self._marks: deque[Callable[[], None]] = deque()
         self._syncing = 0
+        self._held = False
         self._started = False  # a sync in the background
         self.sync_time = Summary("fsynctime", scale=1000)
         self.slow_syncs = 0
@@ -100,14 +103,18 @@ class DiskWorker:
         self._jobs.put((job, done))
 
     def sync(self, durable: Callable[[], None]) -> None:
-        """Call `durable` once everything staged so far is on disk; calls come in the order of this one.
-
-        When no sync is under way, one starts at `begin`.
-        """
+        """Call `durable` once everything staged so far is on disk; calls come in the order of this one."""
         self._marks.append(durable)
+        if not self._syncing and not self._held:
+            self._kick()
 
-    def begin(self) -> None:
-        """End of a turn: start the sync that the turn asked for, unless the end of another one will."""
+    def hold(self) -> None:
+        """A turn begins: no sync starts before its end."""
+        self._held = True
+
+    def release(self) -> None:
+        """The turn is over: start the sync that it asked for, unless the end of another one will."""
+        self._held = False
         if self._marks and not self._syncing:
             self._kick()
 

@@ -138,7 +138,6 @@ class Kernel(EnsembleSide):
         self.rules.start(recovery)
         self.consensus.start(self, recovery, self.replica.now_ms)
         self.write_state()
-        self.disk.begin()
 
     def stop(self) -> None:
         """Stop consensus; nothing may come from it any more."""

@@ -149,6 +149,7 @@ class Server:
 
     def _begin_turn(self) -> None:
         self.kernel.set_time()
+        self.kernel.disk.hold()
         now_ms = self.kernel.replica.now_ms
         if now_ms != self.admission.now_ms:
             self.admission.now_ms = now_ms
@@ -159,7 +160,7 @@ class Server:
         writing = self.kernel.end_turn()
         if self.links is not None:
             self.links.flush()
-        self.kernel.disk.begin()  # not before: it takes the processor from the servers that must write as well
+        self.kernel.disk.release()  # not before: it takes the processor from the servers that must write as well
         return writing
 
     def _disk_ready(self, _: int) -> None:
@@ -378,8 +379,7 @@ class Server:
 
     def _keep_state(self) -> None:
         if self.kernel.replica.image.pending():
-            self._begin_turn()
-            self.kernel.write_state()
+            self.turn(self.kernel.write_state)
 
     def _give_back(self) -> None:
         zxid = self.kernel.replica.tree.zxid
