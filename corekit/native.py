@@ -1,4 +1,4 @@
-"""For classes that are compiled and that Python code may subclass all the same, such as those of `corekit.testing`.
+"""For a class that is compiled and that Python code subclasses all the same, as `corekit.testing` does.
 
 mypyc looks for the decorator of `mypy_extensions`, which nobody needs to have while corekit runs.
 """

@@ -16,11 +16,10 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from corekit.api import BackgroundSync, Storage
 from corekit.errors import StorageError
-from corekit.native import mypyc_attr
 from corekit.replica.instruments import Summary
 
 log = logging.getLogger("corekit.disk")
@@ -28,28 +27,6 @@ log = logging.getLogger("corekit.disk")
 _Job = tuple[Callable[[], Any], Callable[[Any], None]]
 
 
-class Disk(Protocol):
-    """What the kernel asks of its disk worker; see `DiskWorker`."""
-
-    sync_time: Summary
-    slow_syncs: int
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None: ...
-
-    def sync(self, durable: Callable[[], None]) -> None: ...
-
-    def hold(self) -> None: ...
-
-    def release(self) -> None: ...
-
-    def completed(self) -> None: ...
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
 class DiskWorker:
     """Runs blocking calls in order, and groups syncs.
 
@@ -86,17 +63,17 @@ class DiskWorker:
         self._started = False  # a sync in the background
         self.sync_time = Summary("fsynctime", scale=1000)
         self.slow_syncs = 0
-        self._worker = threading.Thread(target=self._run, name="corekit-disk", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="corekit-disk", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
-        self._worker.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Finish the jobs that are queued, then end the thread. Blocks."""
         self._jobs.put(None)
-        if self._worker.is_alive():
-            self._worker.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Run `job` in the thread, then `done` with its result on the event loop."""
@@ -109,11 +86,11 @@ class DiskWorker:
             self._kick()
 
     def hold(self) -> None:
-        """A turn begins: no sync starts before its end."""
+        """Start no sync before `release`, unless another one ends."""
         self._held = True
 
     def release(self) -> None:
-        """The turn is over: start the sync that it asked for, unless the end of another one will."""
+        """Start what was held."""
         self._held = False
         if self._marks and not self._syncing:
             self._kick()

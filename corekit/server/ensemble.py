@@ -12,9 +12,8 @@ from typing import Protocol
 
 from corekit.api import Consensus, EnsembleConsensus, Identity, Storage
 from corekit.codec.snapshot import ImageReader, write_image
-from corekit.native import mypyc_attr
 from corekit.replica.replica import Replica
-from corekit.server.disk import Disk
+from corekit.server.disk import DiskWorker
 from corekit.server.rules import ConsensusRules
 
 log = logging.getLogger("corekit.ensemble")
@@ -35,7 +34,6 @@ class Links(Protocol):
         """See `ConsensusHost.close`."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class EnsembleSide:
     """What an ensemble's consensus asks of the kernel besides logging and applying.
 
@@ -46,7 +44,7 @@ class EnsembleSide:
     storage: Storage
     consensus: Consensus
     replica: Replica
-    disk: Disk
+    disk: DiskWorker
     rules: ConsensusRules
     links: Links
     _incoming: tuple[int, ImageReader] | None = None

@@ -16,7 +16,6 @@ from corekit.api import AuthScheme, Consensus, EnsembleConsensus, Observer, Peer
 from corekit.codec import ops
 from corekit.errors import DamagedError
 from corekit.model.sessions import first_session_id
-from corekit.native import mypyc_attr
 from corekit.replica.attach import admit, attach
 from corekit.replica.connection import Connection
 from corekit.replica.instruments import Summary
@@ -32,7 +31,6 @@ _MILESTONE_ENTRIES = 10_000
 _NO_SESSION = bytes(8)  # where a ConnectRequest names its session
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Kernel(EnsembleSide):
     """One server's heart, storage and consensus.
 

@@ -210,7 +210,7 @@ class PeerLinks:
             self._lost(link, error.strerror or "the link broke")
             return
         if data:
-            link.room = min(max(4 * len(data), RECV_BYTES_MIN), _RECV_BYTES)
+            link.room = min(max(4 * len(data), link.room // 2, RECV_BYTES_MIN), _RECV_BYTES)
             self._consensus.link_data(link.number, data)
         else:
             self._lost(link, "the other end closed the link")

@@ -147,7 +147,7 @@ class ConsensusRules:
     def __init__(self, consensus: Consensus, *, alone: bool) -> None:
         self._consensus = consensus
         self._alone = alone
-        self._loop_thread = threading.get_ident()
+        self._thread = threading.get_ident()
         self._stopped = False
         self._accepted = 0
         self.last_zxid = 0
@@ -158,7 +158,7 @@ class ConsensusRules:
 
     def start(self, recovery: Recovery) -> None:
         """The event loop runs in this thread; the log holds this."""
-        self._loop_thread = threading.get_ident()
+        self._thread = threading.get_ident()
         self._accepted = recovery.accepted_epoch
         self.last_zxid = self.durable_zxid = recovery.last_zxid
 
@@ -170,7 +170,7 @@ class ConsensusRules:
         """Some call: not late, and on the event loop."""
         if self._stopped:
             raise self._broken(f"{name}() was called after stop()")
-        if threading.get_ident() != self._loop_thread:
+        if threading.get_ident() != self._thread:
             raise self._broken(f"{name}() was called from another thread; everything happens on the event loop")
 
     def persist(self, first_zxid: int, entries: Sequence[bytes], last_zxid: int) -> None:

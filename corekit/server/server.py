@@ -149,18 +149,18 @@ class Server:
 
     def _begin_turn(self) -> None:
         self.kernel.set_time()
-        self.kernel.disk.hold()
-        now_ms = self.kernel.replica.now_ms
-        if now_ms != self.admission.now_ms:
-            self.admission.now_ms = now_ms
-            if self.links is not None:
-                self.kernel.consensus.tick(now_ms)
+        self.admission.now_ms = self.kernel.replica.now_ms
+
+        if self.links is not None:
+            self.kernel.consensus.tick(self.kernel.replica.now_ms)
 
     def _end_turn(self) -> int:
-        writing = self.kernel.end_turn()
+        kernel = self.kernel
+        kernel.disk.hold()
+        writing = kernel.end_turn()
         if self.links is not None:
             self.links.flush()
-        self.kernel.disk.release()  # not before: it takes the processor from the servers that must write as well
+        kernel.disk.release()  # not before: the others must write what was proposed as well, and wait for it
         return writing
 
     def _disk_ready(self, _: int) -> None:
@@ -379,7 +379,8 @@ class Server:
 
     def _keep_state(self) -> None:
         if self.kernel.replica.image.pending():
-            self.turn(self.kernel.write_state)
+            self._begin_turn()
+            self.kernel.write_state()
 
     def _give_back(self) -> None:
         zxid = self.kernel.replica.tree.zxid

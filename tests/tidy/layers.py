@@ -30,7 +30,7 @@ LAYERS = {
 }
 
 # What a plugin sees of corekit; recipes and commands also see the client.
-FOR_PLUGINS = frozenset(("api", "hooks", "errors", "limits", "native", "config", "model", "codec", "testing"))
+FOR_PLUGINS = frozenset(("api", "hooks", "errors", "limits", "config", "model", "codec", "testing"))
 FOR_COMMANDS = FOR_PLUGINS | {"client", "cli"}
 
 _PURE = "decisions are synchronous and take it as an argument: "

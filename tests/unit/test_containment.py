@@ -259,10 +259,10 @@ def test_an_observer_that_fails_is_named_and_unbound_and_the_server_goes_on(tmp_
 def test_a_mistake_of_corekit_is_not_put_down_to_a_plugin(tmp_path: Path) -> None:
     """A plugin calls the kernel as it may, and the kernel fails: the traceback says so, no plugin is named."""
     source = CONSENSUS.replace("METHOD", "def tick(self, now_ms): pass") + (
-        "\ndef fail(*words, **named):\n"
+        "\ndef fail(self, upto_zxid):\n"
         "    raise RuntimeError('the kernel itself')\n"
-        "import types, corekit.server.kernel as home\n"
-        "home.log = types.SimpleNamespace(info=types.FunctionType(fail.__code__, vars(home)))\n"
+        "import types, corekit.replica.replica as home\n"
+        "home.Replica.committed = types.FunctionType(fail.__code__, vars(home))\n"
     )
     code, last = serve_until_it_ends(tmp_path, source, "memory")
     assert code == 1

@@ -25,7 +25,6 @@ from pathlib import Path
 
 from corekit.api import DiskUsage, Recovery
 from corekit.errors import DamagedError, StorageError
-from corekit.native import mypyc_attr
 from corekit_storage_rocks.database import STATE, Batch, Database, scan
 from corekit_storage_rocks.directory import DataDirectory
 from corekit_storage_rocks.floor import Floor, FloorFile
@@ -57,7 +56,6 @@ WAY_OUT = (
 _GENERATIONS_END = b"\xff\xff\xff\xff"
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class RocksStorage:
     """Storage on RocksDB in `data_dir`; with `log_dir` its journal is there (ZooKeeper's `dataLogDir`)."""
 
