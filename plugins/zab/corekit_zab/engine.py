@@ -307,7 +307,7 @@ class Zab(EnsembleConsensus):
 
     def tick(self, now_ms: int) -> None:
         self.now = now_ms
-        if self._stopped or now_ms < self.wake_at:
+        if self._stopped:
             return
         if now_ms >= self._wake_at:
             self._wake_at = NEVER
