@@ -1,4 +1,6 @@
-"""Layers of configuration: defaults, file, ZOO_* variables, COREKIT_* variables, command line. The later wins.
+"""Layers of configuration: defaults, -D in JVMFLAGS, file, ZOO_* variables, COREKIT_* variables, command line.
+
+The later wins.
 
 Rules
 - Every effective value remembers where it came from.
@@ -14,13 +16,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from corekit.config.check import complete
 from corekit.config.files import Entry, read_file
-from corekit.config.known import NOT_HONOURED, OTHER_VARIABLES, reason_not_honoured
+from corekit.config.known import NOT_HONOURED, OTHER_VARIABLES, ZOO_VARIABLES_WITHOUT_KEY, reason_not_honoured
 from corekit.config.members import FORM, ServerSpec, parse_group, parse_server, parse_weight
 from corekit.config.parsers import TooLargeError
 from corekit.config.settings import SETTINGS, Settings
@@ -160,6 +163,7 @@ def load(
     variables = os.environ if environ is None else environ
     loader = _Loader()
     path = _config_path(config, variables)
+    _apply_jvm_flags(loader, variables)
     if path is not None:
         _apply_file(loader, path)
     _apply_zoo_variables(loader, variables)
@@ -233,6 +237,19 @@ def _version(entry: Entry) -> int:
         ) from None
 
 
+def _apply_jvm_flags(loader: _Loader, variables: Mapping[str, str]) -> None:
+    """System properties as zkServer.sh hands them to Java; a file overrides them there, too (`QuorumPeerConfig`)."""
+    for name in ("SERVER_JVMFLAGS", "JVMFLAGS"):
+        try:
+            flags = shlex.split(variables.get(name, ""))
+        except ValueError as error:
+            raise ConfigError(f"${name}: {error}; accepted are flags of Java with blanks between") from None
+        for flag in flags:
+            key, separator, value = flag.removeprefix("-D").partition("=")
+            if flag.startswith("-D") and separator and (key.startswith("zookeeper.") or key in _KEYS):
+                loader.apply(Entry(key, value, f"${name}"))
+
+
 def _apply_zoo_variables(loader: _Loader, variables: Mapping[str, str]) -> None:
     for known in SETTINGS.values():
         value = variables.get(known.zoo_env) if known.zoo_env else None
@@ -245,6 +262,18 @@ def _apply_zoo_variables(loader: _Loader, variables: Mapping[str, str]) -> None:
         if not separator:
             raise ConfigError(f"$ZOO_CFG_EXTRA: {part} is not accepted; accepted is key=value with blanks between")
         loader.apply(Entry(key, value, "$ZOO_CFG_EXTRA"))
+    names = {known.zoo_env for known in SETTINGS.values() if known.zoo_env} | ZOO_VARIABLES_WITHOUT_KEY
+    for name in sorted(variables):
+        if name.startswith("ZOO_") and name not in names:
+            _warn_of_slip(loader, name, names)
+
+
+def _warn_of_slip(loader: _Loader, name: str, names: Iterable[str]) -> None:
+    """Only what looks like one: other programs and commands have variables of their own (`COREKIT_HOSTS` ...)."""
+    import difflib
+
+    if close := difflib.get_close_matches(name, names, 1, 0.85):
+        loader.warn(f"${name}: unknown variable; did you mean {close[0]}?")
 
 
 # Kubernetes sets variables for every service of a namespace. A service named `corekit` or `corekit-client` gives
@@ -265,10 +294,6 @@ def _apply_corekit_variables(loader: _Loader, variables: Mapping[str, str]) -> N
         elif name in names:
             loader.apply(Entry(names[name].field, value, f"${name}"))
         else:
-            # Commands have variables of their own (COREKIT_HOSTS ...): only what looks like a slip is warned of.
-            import difflib
-
-            if close := difflib.get_close_matches(name, names, 1, 0.85):
-                loader.warn(f"${name}: unknown variable; did you mean {close[0]}?")
+            _warn_of_slip(loader, name, names)
     if variables.get("COREKIT_SERVERS"):
         loader.replace_servers(variables["COREKIT_SERVERS"], "$COREKIT_SERVERS")

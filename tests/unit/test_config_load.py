@@ -185,6 +185,24 @@ def test_a_list_of_servers_in_a_variable_replaces_that_of_the_file(write: Write)
     assert [(server.sid, server.address.host) for server in loaded.settings.servers] == [(1, "x"), (2, "y"), (3, "z")]
 
 
+def test_system_properties_of_java_count_less_than_a_file(write: Write) -> None:
+    path = write("dataDir=/d\nzookeeper.admin.enableServer=true\n")
+    flags = (
+        "-Xmx1g -Djute.maxbuffer=4194304 -Dzookeeper.admin.enableServer=false '-Dzookeeper.tickTime=500' -Dcom.sun.x=1"
+    )
+    loaded = load(path, environ={"JVMFLAGS": flags, "SERVER_JVMFLAGS": "-Dreadonlymode.enabled=true -verbose"})
+    settings = loaded.settings
+    assert (settings.jute_max_buffer, settings.tick_time_ms) == (4194304, 500)
+    assert settings.admin_enabled
+    assert settings.read_only_mode_enabled
+    assert loaded.origins["jute_max_buffer"] == "$JVMFLAGS"
+    assert loaded.warnings == []
+    assert refused(environ={"JVMFLAGS": "-Dzookeeper.tickTime=soon"}).startswith(
+        "$JVMFLAGS: zookeeper.tickTime=soon is not"
+    )
+    assert refused(environ={"JVMFLAGS": "-Dx='"}).startswith("$JVMFLAGS: No closing quotation")
+
+
 def test_extra_without_a_value_is_refused() -> None:
     assert refused(environ={"ZOO_CFG_EXTRA": "skipACL"}).startswith("$ZOO_CFG_EXTRA: skipACL is not accepted")
 
@@ -207,6 +225,10 @@ def test_variables_of_kubernetes_services_are_not_ours() -> None:
 def test_a_misspelt_variable_is_warned_of_and_a_commands_own_is_not() -> None:
     loaded = load(environ={"COREKIT_TICK_TIME": "5", "COREKIT_HOSTS": "a:2181", "COREKIT_TRACE_PLUGINS": "1"})
     assert loaded.warnings == ["$COREKIT_TICK_TIME: unknown variable; did you mean COREKIT_TICK_TIME_MS?"]
+    loaded = load(
+        environ={"ZOO_TICKTIME": "5", "ZOO_SERVICE_PORT": "1", "ZOO_PORT": "tcp://10.0.0.7:2181", "ZOO_LOG_DIR": "x"}
+    )
+    assert loaded.warnings == ["$ZOO_TICKTIME: unknown variable; did you mean ZOO_TICK_TIME?"]
 
 
 # ------------------------------------------------------------------------------------------- members
