@@ -14,6 +14,7 @@ _SASL = "SASL is not part of this version: nothing is authenticated by it"
 _ASYNC = "nothing in this server waits for a slow peer"
 _NODELAY = "TCP_NODELAY is always on"
 _WATCH = "watches need no cleaner here"
+_LOGS = "it is for log4j and logback; logs go to stderr, their level and form are log.level and log.format"
 
 NOT_HONOURED: dict[str, str] = {
     "electionAlg": "there is one algorithm, ZooKeeper's number 3",
@@ -85,6 +86,11 @@ NOT_HONOURED: dict[str, str] = {
     "audit.impl.class": "Java classes cannot be loaded; an observer plugin can keep an audit log",
     "messageTracker.": "messages between servers are not recorded",
     "pathStats.": "there are no statistics by path",
+    "log.dir": _LOGS,
+    "log.file": _LOGS,
+    "log.threshold": _LOGS,
+    "root.logger": _LOGS,
+    "console.threshold": _LOGS,
     "jvm.": _JVM,
 }
 

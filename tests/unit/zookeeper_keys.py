@@ -68,7 +68,8 @@ ssl.quorum.keyStore.location ssl.quorum.trustStore.location ssl.quorum.hostnameV
 # Properties that Java takes on its command line only.
 PLAIN_PROPERTIES = _words("""
 jute.maxbuffer readonlymode.enabled znode.container.checkIntervalMs znode.container.maxPerMinute
-znode.container.maxNeverUsedIntervalMs leader.nodelay follower.nodelay java.security.auth.login.config
+znode.container.maxNeverUsedIntervalMs leader.nodelay follower.nodelay log.dir log.file log.threshold root.logger
+console.threshold java.security.auth.login.config
 """)
 
 ALL = [*PARSED, *PASSED_THROUGH, *PLAIN_PROPERTIES]
