@@ -11,6 +11,7 @@ What every answer must fulfil (I18):
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +158,7 @@ class Client:
         self.world.after(int(self.random.random() * MS) if self.depth == 1 else 100, self._replied, connection, cxid,
                          action, args)  # fmt: skip
 
-    def _replied(self, connection: int, cxid: int, action: object, args: tuple[object, ...]) -> None:
+    def _replied(self, connection: int, cxid: int, action: Callable[..., None], args: tuple[object, ...]) -> None:
         if connection != self._connection or self._node is None:
             return
         if not self._waiting or self._waiting[0] != cxid:
@@ -165,7 +166,7 @@ class Client:
         self._waiting.popleft()
         self.done += 1
         self.world.count("operations")
-        action(*args)  # type: ignore[operator]
+        action(*args)
         if not self.pace:
             self._next(connection)
 
