@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.differential.known import Acls, align, leaks, may_read, without_event_zxid
-from tests.differential.requests import SUPER_ID, USERS, Picture
+from tests.differential.requests import DIGEST_AUTH, SUPER_ID, Picture, digest_id
 from tests.differential.sides import CLOSED, Connection, Item, Side, Silent
 from tests.differential.steps import Request, Step
 from tests.support import rawzk
@@ -24,7 +24,6 @@ CONTEXT_LINES = 30
 EXPIRE_SECONDS = 30.0
 CREATES = frozenset({rawzk.CREATE, rawzk.CREATE2, rawzk.CREATE_CONTAINER, rawzk.CREATE_TTL})
 FLUSH = Request(rawzk.PING, b"", "(flush)", xid=rawzk.XID_PING)
-IDENTITIES = {f"{name}:{name}-secret".encode(): name for name in USERS}
 
 
 class Mismatch(AssertionError):
@@ -283,12 +282,12 @@ class Pair:
             self._look_at_acls(list(dict.fromkeys(touched)))
 
     def _note_identity(self, lane: Lane, request: Request) -> None:
-        if request.opcode == rawzk.AUTH:
-            for data, name in IDENTITIES.items():
-                if isinstance(request.body, bytes) and request.body.endswith(data):
-                    lane.identities.add(("digest", USERS[name]))
-            if isinstance(request.body, bytes) and request.body.endswith(b"super:admin"):
-                lane.identities |= {("super", ""), ("digest", SUPER_ID)}
+        body = request.body
+        if request.opcode == rawzk.AUTH and isinstance(body, bytes) and body.startswith(DIGEST_AUTH):
+            identity = digest_id(body[len(DIGEST_AUTH) + 4 :])
+            lane.identities.add(("digest", identity))
+            if identity == SUPER_ID:
+                lane.identities.add(("super", ""))
 
     def _note_ephemeral(self, lane: Lane, request: Request, value: object) -> None:
         if request.opcode in (rawzk.CREATE, rawzk.CREATE2) and "flags=1 " in request.label:

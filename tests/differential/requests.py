@@ -23,13 +23,14 @@ WRITES = frozenset(
 Acl = Sequence[tuple[int, str | None, str | None]] | None
 
 
-def digest_id(user: str, password: str) -> str:
-    """`user:base64(sha1(user:password))`, as DigestAuthenticationProvider makes it."""
-    return f"{user}:{base64.b64encode(hashlib.sha1(f'{user}:{password}'.encode()).digest()).decode()}"
+def digest_id(credentials: bytes) -> str:
+    """The name before the first colon (if any), then base64(sha1(credentials)), as DigestAuthenticationProvider makes it."""
+    return f"{credentials.split(b':')[0].decode()}:{base64.b64encode(hashlib.sha1(credentials).digest()).decode()}"
 
 
-USERS = {name: digest_id(name, f"{name}-secret") for name in ("ann", "bob", "cy")}
-SUPER_ID = digest_id("super", "admin")
+USERS = {name: digest_id(f"{name}:{name}-secret".encode()) for name in ("ann", "bob", "cy")}
+SUPER_ID = digest_id(b"super:admin")
+DIGEST_AUTH = int32(0) + text("digest")
 RESERVED = ("/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config")
 BAD_PATHS: tuple[str | None, ...] = (
     None, "", "a", "a/b", "//", "/a/", "/a//b", "/a/.", "/a/..", "/./a", "/../a", "/a/./b", "/.", "/..", "//a", "/a\0b",
@@ -443,4 +444,4 @@ def _acl_text(acl: Acl) -> str:
     return "open" if acl is OPEN else repr(acl)
 
 
-__all__ = ["READS", "SUPER_ID", "USERS", "Picture", "Requests"]
+__all__ = ["DIGEST_AUTH", "READS", "SUPER_ID", "Picture", "Requests", "digest_id"]
