@@ -24,8 +24,9 @@ Acl = Sequence[tuple[int, str | None, str | None]] | None
 
 
 def digest_id(credentials: bytes) -> str:
-    """The name before the first colon (if any), then base64(sha1(credentials)), as DigestAuthenticationProvider makes it."""
-    return f"{credentials.split(b':')[0].decode()}:{base64.b64encode(hashlib.sha1(credentials).digest()).decode()}"
+    """`user:base64(sha1(credentials))`, as DigestAuthenticationProvider makes it; without a colon all is the user."""
+    user, _, _ = credentials.partition(b":")
+    return f"{user.decode()}:{base64.b64encode(hashlib.sha1(credentials).digest()).decode()}"
 
 
 USERS = {name: digest_id(f"{name}:{name}-secret".encode()) for name in ("ann", "bob", "cy")}
