@@ -14,9 +14,7 @@ help:  ## Show this list.
 
 # What setup.py compiles: its output lies beside the sources, and is used instead of them where it is.
 COMPILED := $(wildcard corekit/builtin/*.py corekit/codec/*.py corekit/model/*.py corekit/replica/*.py corekit/server/*.py \
-    plugins/zab/corekit_zab/*.py plugins/storage_rocks/corekit_storage_rocks/journal.py \
-    plugins/storage_rocks/corekit_storage_rocks/records.py \
-    plugins/storage_rocks/corekit_storage_rocks/_writer.c)
+    corekit/server/*.c plugins/zab/corekit_zab/*.py plugins/storage_rocks/corekit_storage_rocks/*.[pc]*)
 
 # One mark a set of extras; a change of what they are made from installs again.
 $(VENV)/.installed: pyproject.toml setup.py $(COMPILED)

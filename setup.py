@@ -86,4 +86,5 @@ FAST = compiled()
 WRITER = Extension(
     "corekit_storage_rocks._writer", ["plugins/storage_rocks/corekit_storage_rocks/_writer.c"], optional=True
 )
-setup(ext_modules=[*FAST, WRITER], cmdclass={"build_ext": Build})
+SOCKETS = Extension("corekit.server._sockets", ["corekit/server/_sockets.c"], optional=True)
+setup(ext_modules=[*FAST, SOCKETS, WRITER], cmdclass={"build_ext": Build})

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 # Sockets
-RECV_BYTES_MIN: Final = 32 * 1024  # room for one recv; a large piece of memory can cost three system calls each time
+RECV_BYTES: Final = 256 * 1024  # received at once, at most
 
 # Client port
 JUTE_MAX_BUFFER: Final = 0xFFFFF  # largest request body in bytes (ZooKeeper's jute.maxbuffer)
-CLIENT_RECV_BYTES: Final = 256 * 1024  # room for one recv on a client socket, at most
 CLIENT_OUT_BYTES_MAX: Final = 64 * 1024 * 1024  # replies and events a client has not read; more closes it
 CLIENT_OUT_PAUSE_BYTES: Final = 1024 * 1024  # above this its requests wait until it reads
 CLIENT_BIG_REPLY_BYTES: Final = 4096  # larger replies are counted while a packet's worth of requests is answered

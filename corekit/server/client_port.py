@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import select
 import socket
 import time
@@ -24,11 +25,11 @@ import trio
 
 from corekit.api import ClientProtocol, ClientSession, Peer
 from corekit.errors import ProtocolError
-from corekit.limits import CLIENT_OUT_BYTES_MAX, CLIENT_OUT_PAUSE_BYTES, CLIENT_RECV_BYTES, RECV_BYTES_MIN
+from corekit.limits import CLIENT_OUT_BYTES_MAX, CLIENT_OUT_PAUSE_BYTES
 from corekit.native import mypyc_attr
 from corekit.server import rules
 from corekit.server.admission import Admission
-from corekit.server.sockets import peer_of
+from corekit.server.sockets import peer_of, receive, send
 
 log: Final = logging.getLogger("corekit.client")
 
@@ -39,6 +40,7 @@ _TURNS_WITHOUT_TRIO_S: Final = 0.005  # other tasks (timers, admin) get their tu
 _LINGER_S: Final = 0.001  # while there is traffic, wait here for more: the way through trio's own epoll costs 30-50 us
 _STAY_S: Final = 0.003  # without an event for so long, wait in trio
 _EVENTS_MAX: Final = 512
+_AT_ONCE: Final = 64  # clients whose requests are in memory together
 _SPIN_S: Final = 0.00005  # a client that has its answer often asks again within this time; to be woken takes as long
 _SPIN_FOR_DISK_S: Final = 0.0005  # a client that waits for the disk alone has its answer a sixth sooner
 _TURN_S: Final = 0.0005  # a turn takes in what arrives meanwhile for so long at most
@@ -48,7 +50,7 @@ _TURN_BYTES: Final = 16384  # ... and until it received so much: writing it to d
 class _Client:
     """One socket and its session."""
 
-    __slots__ = ("ended", "fd", "interest", "more", "peer", "room", "session", "sock", "unsent")
+    __slots__ = ("ended", "fd", "interest", "more", "peer", "session", "sock", "unsent")
 
     def __init__(self, sock: socket.socket, peer: Peer) -> None:
         self.sock = sock
@@ -57,7 +59,6 @@ class _Client:
         self.session: ClientSession
         self.unsent = b""
         self.interest = _IN
-        self.room = RECV_BYTES_MIN  # of the next recv
         self.ended = False  # it sends no more, and is closed when it has its last answer
         self.more = False  # its requests stopped because the replies were much, not because the server is behind
 
@@ -168,20 +169,21 @@ class FastPort:
             self._spin_until = 0.0
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
-        """Receive from all that are ready, then answer all: a reply wakes its client, which takes the processor."""
         clients = self._clients
-        fed = []
+        for fd, event in events:
+            if fd not in clients:
+                self._other(fd, event)
+        ready: list[_Client] = []
         for fd, event in events:
             client = clients.get(fd)
             if client is None:
-                self._other(fd, event)
                 continue
-            if event & ~_OUT and self._receive(client):
-                fed.append(client)  # what is unsent goes with the answer: it may be the last one
-            elif event & _OUT and fd in clients:
+            if event & ~_OUT:
+                ready.append(client)  # what is unsent goes with the answer: it may be the last one
+            else:
                 self._send(client, [])
-        for client in fed:
-            self._deliver(client, fed=True)
+        for at in range(0, len(ready), _AT_ONCE):
+            self._receive(ready[at : at + _AT_ONCE])
 
     def _other(self, fd: int, event: int) -> None:
         ready = self._wakers.get(fd)
@@ -199,10 +201,8 @@ class FastPort:
         while True:
             while self._woken:
                 woken, self._woken = self._woken, []
-                for session in woken:
-                    client = self._by_session.get(session)
-                    if client is not None:
-                        self._deliver(client, fed=False)
+                clients = [self._by_session[session] for session in dict.fromkeys(woken) if session in self._by_session]
+                self._deliver(clients, fed=False)
             if not self._stalled or not self._resume(served):
                 return
             self._end_turn()
@@ -221,29 +221,43 @@ class FastPort:
             client.more = False
             self._stalled.discard(client)
             if self._feed(client, b""):
-                self._deliver(client, fed=True)
+                self._deliver([client], fed=True)
             if client.more:
                 served.add(client)
             if client.fd in self._clients and client not in self._stalled:
                 self._interest(client)
         return resumed
 
-    def _deliver(self, client: _Client, *, fed: bool) -> None:
-        """Send what a session has; when that is so much that requests wait for it, go on in the next turn.
+    def _deliver(self, clients: list[_Client], *, fed: bool) -> None:
+        """Send what sessions have; when that is so much that requests wait for it, go on in the next turn.
 
         Args:
-            fed: it has just been given bytes, so it is not to be read from while it waits for something else.
+            clients: no one twice.
+            fed: they have just been given bytes, so they are not to be read from while they wait for something else.
         """
-        session = client.session
-        waits = session.paused()
-        out = session.take()
-        if out or client.unsent or session.closing is not None:
-            self._send(client, out)
-        if waits and client.fd in self._clients:
-            client.more = not session.paused()
-            if fed or client.more:
-                self._stalled.add(client)
-                self._interest(client)
+        waiting: list[_Client] = []
+        fds: list[int] = []
+        outs: list[bytes] = []
+        owners: list[_Client] = []
+        for client in clients:
+            session = client.session
+            if session.paused():
+                waiting.append(client)
+            out = session.take()
+            if out or client.unsent or session.closing is not None:
+                fds.append(client.fd)
+                outs.append(_joined(client, out))
+                owners.append(client)
+        if owners:
+            taken = send(fds, outs)
+            for client, data, sent in zip(owners, outs, taken, strict=True):
+                self._sent(client, data, sent)
+        for client in waiting:
+            if client.fd in self._clients:
+                client.more = not client.session.paused()
+                if fed or client.more:
+                    self._stalled.add(client)
+                    self._interest(client)
 
     # ---------------------------------------------------------------------------------------- sockets
     def _accept(self, fd: int) -> None:
@@ -275,8 +289,7 @@ class FastPort:
             self._clients[client.fd] = client
             self._by_session[session] = client
             self._epoll.register(client.fd, _IN)
-            if self._receive(client):  # most clients have sent their first packet by now
-                self._deliver(client, fed=True)
+            self._receive([client])  # most clients have sent their first packet by now
 
     def _accept_failed(self, fd: int, error: OSError) -> None:
         if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
@@ -292,27 +305,29 @@ class FastPort:
             for fd in self._listeners:
                 self._epoll.modify(fd, _IN)
 
-    def _receive(self, client: _Client) -> bool:
-        """Hand what arrived to the session; whether there may be something to deliver."""
-        try:
-            data = client.sock.recv(client.room)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self._close(client, error.strerror or "connection broke")
-            return False
-        if not data:
-            client.ended = client.session.closing is not None and bool(client.unsent)
-            client.session.end_of_input()
-            self._send(client, client.session.take())
-            if client.ended and client.fd in self._clients:  # the end of its last answer is on its way
-                self._interest(client)
-            elif client.fd in self._clients:
-                self._close(client, client.session.closing or "client closed the connection")
-            return False
-        self.bytes_received += len(data)
-        client.room = min(max(4 * len(data), client.room // 2, RECV_BYTES_MIN), CLIENT_RECV_BYTES)
-        return self._feed(client, data)
+    def _receive(self, clients: list[_Client]) -> None:
+        """Hand what arrived to the sessions, then answer all: a reply wakes its client, which takes the processor."""
+        fed: list[_Client] = []
+        for client, data in zip(clients, receive([client.fd for client in clients]), strict=True):
+            if isinstance(data, int):
+                if data != errno.EAGAIN:
+                    self._close(client, os.strerror(data))
+            elif not data:
+                self._end_of_input(client)
+            else:
+                self.bytes_received += len(data)
+                if self._feed(client, data):
+                    fed.append(client)
+        self._deliver(fed, fed=True)
+
+    def _end_of_input(self, client: _Client) -> None:
+        client.ended = client.session.closing is not None and bool(client.unsent)
+        client.session.end_of_input()
+        self._send(client, client.session.take())
+        if client.ended and client.fd in self._clients:  # the end of its last answer is on its way
+            self._interest(client)
+        elif client.fd in self._clients:
+            self._close(client, client.session.closing or "client closed the connection")
 
     def _feed(self, client: _Client, data: bytes) -> bool:
         try:
@@ -324,29 +339,25 @@ class FastPort:
         return True
 
     def _send(self, client: _Client, out: list[bytes]) -> None:
-        try:
-            data = b"".join(out)
-        except TypeError:
-            raise rules.no_bytes(client.session, out) from None
-        if client.unsent:
-            data = client.unsent + data
-        if data:
-            try:
-                sent = client.sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self._close(client, error.strerror or "connection broke")
+        data = _joined(client, out)
+        self._sent(client, data, send([client.fd], [data])[0])
+
+    def _sent(self, client: _Client, data: bytes, sent: int) -> None:
+        """What became of data that was sent: the bytes that the socket took, or minus an errno."""
+        if sent < 0:
+            if sent != -errno.EAGAIN:
+                self._close(client, os.strerror(-sent))
                 return
-            self.bytes_sent += sent
-            before, client.unsent = client.unsent, data[sent:] if sent < len(data) else b""
-            if client.unsent:
-                if len(client.unsent) > CLIENT_OUT_BYTES_MAX:
-                    log.warning("client does not read its replies", extra={"peer": client.peer.address})
-                    self._close(client, "client does not read its replies")
-                    return
-                if len(client.unsent) > CLIENT_OUT_PAUSE_BYTES:
-                    self._stalled.add(client)
+            sent = 0
+        self.bytes_sent += sent
+        if sent < len(data) or client.unsent:
+            before, client.unsent = client.unsent, data[sent:]
+            if len(client.unsent) > CLIENT_OUT_BYTES_MAX:
+                log.warning("client does not read its replies", extra={"peer": client.peer.address})
+                self._close(client, "client does not read its replies")
+                return
+            if len(client.unsent) > CLIENT_OUT_PAUSE_BYTES:
+                self._stalled.add(client)
             if bool(before) != bool(client.unsent):
                 self._interest(client)
         if client.session.closing is not None and not client.unsent:
@@ -385,6 +396,15 @@ class FastPort:
         for client in list(self._clients.values()):
             self._close(client, "server stops")
         self._epoll.close()
+
+
+def _joined(client: _Client, out: list[bytes]) -> bytes:
+    """What a client has not got yet."""
+    try:
+        data = b"".join(out)
+    except TypeError:
+        raise rules.no_bytes(client.session, out) from None
+    return client.unsent + data if client.unsent else data
 
 
 def plain_socket(listener: Any) -> socket.socket | None:

@@ -19,14 +19,12 @@ import trio
 
 from corekit.api import EnsembleConsensus
 from corekit.errors import UserError
-from corekit.limits import RECV_BYTES_MIN
 from corekit.server.client_port import FastPort
 from corekit.server.members import MemberAddresses
-from corekit.server.sockets import peer_of
+from corekit.server.sockets import peer_of, receive
 
 log: Final = logging.getLogger("corekit.ensemble")
 
-_RECV_BYTES: Final = 512 * 1024  # room for one recv, at most
 _JOIN_BYTES: Final = 64 * 1024
 _ACCEPTS_A_TURN: Final = 16
 _UNKNOWN_MAX: Final = 64  # connections from unknown addresses that wait for a lookup
@@ -35,7 +33,7 @@ _OUT: Final = select.EPOLLOUT
 
 
 class _Link:
-    __slots__ = ("closing", "fd", "full", "kind", "number", "out", "peer", "room", "sock", "waiting")
+    __slots__ = ("closing", "fd", "full", "kind", "number", "out", "peer", "sock", "waiting")
 
     def __init__(self, number: int, kind: str, peer: str) -> None:
         self.number = number
@@ -45,7 +43,6 @@ class _Link:
         self.fd = -1
         self.out: list[bytes | memoryview] = []
         self.waiting = 0
-        self.room = RECV_BYTES_MIN  # of the next recv
         self.full = False  # the socket takes no more for now
         self.closing = False
 
@@ -202,15 +199,11 @@ class PeerLinks:
 
     def _receive(self, link: _Link) -> None:
         assert link.sock is not None
-        try:
-            data = link.sock.recv(link.room)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._lost(link, error.strerror or "the link broke")
-            return
-        if data:
-            link.room = min(max(4 * len(data), link.room // 2, RECV_BYTES_MIN), _RECV_BYTES)
+        data = receive([link.fd])[0]
+        if isinstance(data, int):
+            if data != errno.EAGAIN:
+                self._lost(link, os.strerror(data))
+        elif data:
             self._consensus.link_data(link.number, data)
         else:
             self._lost(link, "the other end closed the link")

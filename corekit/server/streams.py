@@ -13,7 +13,7 @@ import trio
 
 from corekit.api import ClientProtocol, ClientSession
 from corekit.errors import ProtocolError
-from corekit.limits import CLIENT_RECV_BYTES
+from corekit.limits import RECV_BYTES
 from corekit.server import rules
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def serve_stream(server: Server, stream: Any, protocol: ClientProtocol) ->
                     await unpaused.wait()
                 feed(b"")
                 continue
-            data = await stream.receive_some(CLIENT_RECV_BYTES)
+            data = await stream.receive_some(RECV_BYTES)
             if data:
                 feed(data)
             else:
