@@ -1,4 +1,4 @@
-"""What `pyproject.toml` cannot say yet: the module in C, and the modules that mypyc compiles.
+"""What `pyproject.toml` cannot say yet: the modules in C, and those that mypyc compiles.
 
 Both are for speed only: without a compiler or Python's headers the package is complete, and the same code runs as
 Python. `COREKIT_COMPILE=0` leaves the compiled modules out.
