@@ -14,7 +14,8 @@ help:  ## Show this list.
 
 # What setup.py compiles: its output lies beside the sources, and is used instead of them where it is.
 COMPILED := $(wildcard corekit/builtin/*.py corekit/codec/*.py corekit/model/*.py corekit/replica/*.py corekit/server/*.py \
-    corekit/server/*.c plugins/zab/corekit_zab/*.py plugins/storage_rocks/corekit_storage_rocks/*.[pc]*)
+    corekit/server/*.c plugins/zab/corekit_zab/*.py plugins/storage_rocks/corekit_storage_rocks/*.py \
+    plugins/storage_rocks/corekit_storage_rocks/*.c)
 
 # One mark a set of extras; a change of what they are made from installs again.
 $(VENV)/.installed: pyproject.toml setup.py $(COMPILED)

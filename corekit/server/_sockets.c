@@ -58,7 +58,7 @@ static PyObject *send_many(PyObject *module, PyObject *args)
         char *data;
         Py_ssize_t size;
         if (!PyErr_Occurred() && PyBytes_AsStringAndSize(out, &data, &size) == 0) {
-            ssize_t sent = send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+            ssize_t sent = size == 0 ? 0 : send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
             one = PyLong_FromSsize_t(sent < 0 ? -errno : sent);
         }
         if (one == NULL) {

@@ -40,7 +40,8 @@ _TURNS_WITHOUT_TRIO_S: Final = 0.005  # other tasks (timers, admin) get their tu
 _LINGER_S: Final = 0.001  # while there is traffic, wait here for more: the way through trio's own epoll costs 30-50 us
 _STAY_S: Final = 0.003  # without an event for so long, wait in trio
 _EVENTS_MAX: Final = 512
-_AT_ONCE: Final = 64  # clients whose requests are in memory together
+_AT_ONCE: Final = 64  # clients whose requests, or whose replies, are in memory together
+_JOINED_BYTES: Final = 256 * 1024  # ... and of replies no more than about so much
 _SPIN_S: Final = 0.00005  # a client that has its answer often asks again within this time; to be woken takes as long
 _SPIN_FOR_DISK_S: Final = 0.0005  # a client that waits for the disk alone has its answer a sixth sooner
 _TURN_S: Final = 0.0005  # a turn takes in what arrives meanwhile for so long at most
@@ -181,7 +182,7 @@ class FastPort:
             if event & ~_OUT:
                 ready.append(client)  # what is unsent goes with the answer: it may be the last one
             else:
-                self._send(client, [])
+                self._send([client], [client.unsent])
         for at in range(0, len(ready), _AT_ONCE):
             self._receive(ready[at : at + _AT_ONCE])
 
@@ -236,22 +237,24 @@ class FastPort:
             fed: they have just been given bytes, so they are not to be read from while they wait for something else.
         """
         waiting: list[_Client] = []
-        fds: list[int] = []
-        outs: list[bytes] = []
         owners: list[_Client] = []
+        outs: list[bytes] = []
+        joined = 0
         for client in clients:
             session = client.session
             if session.paused():
                 waiting.append(client)
             out = session.take()
             if out or client.unsent or session.closing is not None:
-                fds.append(client.fd)
-                outs.append(_joined(client, out))
+                data = _joined(client, out)
                 owners.append(client)
+                outs.append(data)
+                joined += len(data)
+                if joined > _JOINED_BYTES or len(owners) == _AT_ONCE:
+                    self._send(owners, outs)
+                    owners, outs, joined = [], [], 0
         if owners:
-            taken = send(fds, outs)
-            for client, data, sent in zip(owners, outs, taken, strict=True):
-                self._sent(client, data, sent)
+            self._send(owners, outs)
         for client in waiting:
             if client.fd in self._clients:
                 client.more = not client.session.paused()
@@ -323,7 +326,7 @@ class FastPort:
     def _end_of_input(self, client: _Client) -> None:
         client.ended = client.session.closing is not None and bool(client.unsent)
         client.session.end_of_input()
-        self._send(client, client.session.take())
+        self._send([client], [_joined(client, client.session.take())])
         if client.ended and client.fd in self._clients:  # the end of its last answer is on its way
             self._interest(client)
         elif client.fd in self._clients:
@@ -338,9 +341,9 @@ class FastPort:
             return False
         return True
 
-    def _send(self, client: _Client, out: list[bytes]) -> None:
-        data = _joined(client, out)
-        self._sent(client, data, send([client.fd], [data])[0])
+    def _send(self, clients: list[_Client], outs: list[bytes]) -> None:
+        for client, data, sent in zip(clients, outs, send([client.fd for client in clients], outs), strict=True):
+            self._sent(client, data, sent)
 
     def _sent(self, client: _Client, data: bytes, sent: int) -> None:
         """What became of data that was sent: the bytes that the socket took, or minus an errno."""

@@ -15,8 +15,6 @@ from corekit.limits import RECV_BYTES
 
 __all__ = ["peer_of", "receive", "receive_in_python", "send", "send_in_python"]
 
-_room = bytearray(RECV_BYTES)
-
 
 def receive_in_python(fds: list[int], /) -> list[bytes | int]:
     """Receive from each of these sockets, which do not block.
@@ -27,14 +25,14 @@ def receive_in_python(fds: list[int], /) -> list[bytes | int]:
     got: list[bytes | int] = []
     for fd in fds:
         try:
-            got.append(bytes(memoryview(_room)[: os.readv(fd, (_room,))]))
+            got.append(os.read(fd, RECV_BYTES))
         except OSError as error:
             got.append(error.errno or errno.EIO)
     return got
 
 
 def send_in_python(fds: list[int], outs: list[bytes], /) -> list[int]:
-    """Send to each of these sockets, which do not block, its data.
+    """Send to each of these sockets, which do not block, its data; nothing is not sent at all.
 
     Returns:
         For each the number of bytes that it took, or minus the errno of what went wrong.
@@ -42,7 +40,7 @@ def send_in_python(fds: list[int], outs: list[bytes], /) -> list[int]:
     taken: list[int] = []
     for fd, out in zip(fds, outs, strict=True):
         try:
-            taken.append(os.write(fd, out))
+            taken.append(os.write(fd, out) if out != b"" else 0)
         except OSError as error:
             taken.append(-(error.errno or errno.EIO))
     return taken
