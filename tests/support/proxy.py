@@ -218,7 +218,8 @@ class Network:
 
     def _nap(self) -> float:
         now = time.monotonic()
-        dues = [pipe.held[0][0] for one in self._connections for pipe in one.pipes() if pipe.held and self._open(pipe)]
+        living = [one for one in self._connections if not one.dead]  # what a dead one holds is due for ever
+        dues = [pipe.held[0][0] for one in living for pipe in one.pipes() if pipe.held and self._open(pipe)]
         waiting = [one for one in self._connections if one.far is None and one.redial_until]
         dues += [one.redial_at for one in waiting if self._usable(one)]
         return max(0.0, min([_NAP_S, *(due - now for due in dues)]))
