@@ -170,6 +170,7 @@ class FastPort:
             self._spin_until = 0.0
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
+        """Links, the disk and listeners first: nothing is received from a client that they close."""
         clients = self._clients
         for fd, event in events:
             if fd not in clients:

@@ -46,6 +46,7 @@ class _Pipe:
         self.sink: socket.socket | None = None
         self.held: deque[tuple[float, bytes]] = deque()
         self.held_bytes = 0
+        self.full = False  # the sink takes no more for now
         self.ended = False  # the source has closed
         self.shut = False  # and the sink was told
 
@@ -218,8 +219,9 @@ class Network:
 
     def _nap(self) -> float:
         now = time.monotonic()
-        living = [one for one in self._connections if not one.dead]  # what a dead one holds is due for ever
-        dues = [pipe.held[0][0] for one in living for pipe in one.pipes() if pipe.held and self._open(pipe)]
+        pipes = [pipe for one in self._connections if not one.dead for pipe in one.pipes()]
+        # What has no sink, or one that is full, may be due for long: another event comes first.
+        dues = [pipe.held[0][0] for pipe in pipes if pipe.held and pipe.sink and not pipe.full and self._open(pipe)]
         waiting = [one for one in self._connections if one.far is None and one.redial_until]
         dues += [one.redial_at for one in waiting if self._usable(one)]
         return max(0.0, min([_NAP_S, *(due - now for due in dues)]))
@@ -320,19 +322,19 @@ class Network:
         """False: the sink is gone."""
         assert pipe.sink is not None
         now = time.monotonic()
-        while pipe.held and pipe.held[0][0] <= now:
-            due, data = pipe.held[0]
+        pipe.full = False
+        while pipe.held and pipe.held[0][0] <= now and not pipe.full:
+            due, data = pipe.held.popleft()
             try:
                 sent = pipe.sink.send(data)
             except BlockingIOError:
-                return True
+                sent = 0
             except OSError:
                 return False
             pipe.held_bytes -= sent
             if sent < len(data):
-                pipe.held[0] = (due, data[sent:])
-                return True
-            pipe.held.popleft()
+                pipe.held.appendleft((due, data[sent:]))
+                pipe.full = True
         if pipe.ended and not pipe.held and not pipe.shut:
             pipe.shut = True
             with contextlib.suppress(OSError):
@@ -347,8 +349,7 @@ class Network:
             for pipe in connection.pipes():
                 if pipe.source is sock and not pipe.ended and pipe.held_bytes < _HELD_MAX:
                     events |= selectors.EVENT_READ
-                blocked = pipe.held and pipe.held[0][0] <= time.monotonic() and self._open(pipe)
-                if pipe.sink is sock and blocked:
+                if pipe.sink is sock and pipe.full and self._open(pipe):
                     events |= selectors.EVENT_WRITE
             if connection.connecting and sock is connection.far:
                 events = selectors.EVENT_WRITE
