@@ -343,7 +343,10 @@ public final class CuratorChecks {
         PathChildrenCache cache = keep(new PathChildrenCache(open(), path, true));
         cache.getListenable().addListener((who, event) ->
             events.add(event.getType() + " " + (event.getData() == null ? "" : event.getData().getPath())));
-        cache.start(PathChildrenCache.StartMode.BUILD_INITIAL_CACHE);
+        // Not BUILD_INITIAL_CACHE: a CONNECTED that reaches its listeners late makes that tell of what was there as added.
+        cache.start(PathChildrenCache.StartMode.POST_INITIALIZED_EVENT);
+        same("CHILD_ADDED " + path + "/a", next(events));
+        same("INITIALIZED ", next(events));
         same(1, cache.getCurrentData().size());
         client.create().forPath(path + "/b", bytes("2"));
         same("CHILD_ADDED " + path + "/b", next(events));
